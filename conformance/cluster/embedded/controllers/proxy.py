@@ -1,0 +1,57 @@
+"""Services to the node's packet rules: the part that kube-proxy plays on a real node."""
+
+import asyncio
+from typing import Any
+
+from conformance.cluster.embedded.client import ApiClient, Informer
+from conformance.cluster.embedded.controllers.queue import WorkQueue
+from conformance.cluster.embedded.runtime import Runtime, ServiceRule
+
+Object = dict[str, Any]
+
+
+class ServiceProxy:
+    """Programs ClusterIP:port -> ready pod addresses into the node whenever they change."""
+
+    def __init__(self, client: ApiClient, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._queue = WorkQueue[str]("proxy", self._program)
+        self._services = Informer(client, "/api/v1/services", on_event=self._changed)
+        self._endpoints = Informer(client, "/api/v1/endpoints", on_event=self._changed)
+        self._programmed: list[ServiceRule] | None = None
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await asyncio.gather(self._services.run(), self._endpoints.run(), self._queue.run())
+
+    def _changed(self, _event: str, _item: Object) -> None:
+        self._queue.add("all")  # one key: the rules are always replaced together
+
+    async def _program(self, _key: str) -> None:
+        rules = [
+            rule
+            for key, service in sorted(self._services.cache.items())
+            for rule in rules_of(service, self._endpoints.cache.get(key))
+        ]
+        if rules != self._programmed:
+            await self._runtime.program_services(rules)
+            self._programmed = rules
+
+
+def rules_of(service: Object, endpoints: Object | None) -> list[ServiceRule]:
+    """One rule for each port of a Service that has a ClusterIP; a port nobody serves has no backends."""
+    cluster_ip = service["spec"].get("clusterIP")
+    if not cluster_ip or cluster_ip == "None":
+        return []
+    subsets = (endpoints or {}).get("subsets") or ()
+    rules = []
+    for port in service["spec"].get("ports") or ():
+        backends = tuple(
+            (address["ip"], target["port"])
+            for subset in subsets
+            for target in subset.get("ports") or ()
+            if target.get("name") == port.get("name")
+            for address in subset.get("addresses") or ()
+        )
+        rules.append(ServiceRule(cluster_ip=cluster_ip, port=port["port"], backends=backends))
+    return rules

