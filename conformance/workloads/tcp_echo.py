@@ -1,4 +1,4 @@
-"""The server under protection: answers each line with `hello ` and the line, and testifies to each connection.
+"""The server under protection: answers each line with `hello ` and the line, and testifies to connections.
 
 Started as `python -I -S tcp_echo.py`; needs nothing but the standard library, and nothing slow to import.
 
@@ -244,7 +244,7 @@ def peer_name(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
 
 
 def write_log(entry: dict[str, object]) -> None:
-    """One line, whole and at once. Raises OSError when the log cannot be written: testimony is not optional."""
+    """One line, whole and at once. Raises OSError if it cannot be written: testimony is not optional."""
     import json  # late: it takes as long to import as all the rest, and by now the ports are bound
 
     rest = json.dumps(entry, separators=(",", ":")).encode() + b"\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from conformance.cluster.embedded.status import FieldProblem, qualified
+from conformance.cluster.embedded.status import FieldError, qualified
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -17,12 +17,12 @@ class Schema(Protocol):
 
     def prune(self, obj: dict[str, Any]) -> tuple[dict[str, Any], list[str]]: ...
     def default(self, obj: dict[str, Any]) -> dict[str, Any]: ...
-    def validate(self, obj: dict[str, Any], old: dict[str, Any] | None = None) -> Iterable[FieldProblem]: ...
+    def validate(self, obj: dict[str, Any], old: dict[str, Any] | None = None) -> list[FieldError]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of `kubectl get`: `path` is a JSONPath (`.spec.action`); priority 0 = shown without -o wide."""
+    """A column of `kubectl get`: `path` is a JSONPath (`.spec.action`); priority 1 = -o wide only."""
 
     name: str
     type: str

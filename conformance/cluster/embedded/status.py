@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,17 +18,6 @@ class FieldError:
     path: str
     type: str
     message: str
-
-
-class FieldProblem(Protocol):
-    """What `invalid` needs to know of a broken field, whoever found it."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def message(self) -> str: ...
 
 
 class ApiError(Exception):
@@ -114,7 +103,7 @@ def apply_conflict(message: str, causes: Sequence[Mapping[str, str]]) -> ApiErro
     return ApiError(409, "Conflict", message, {"causes": list(causes)})
 
 
-def invalid(kind: str, name: str, errors: Sequence[FieldProblem], *, group: str = "") -> ApiError:
+def invalid(kind: str, name: str, errors: Sequence[FieldError], *, group: str = "") -> ApiError:
     sentences = [f"{error.path}: {error.message}" for error in errors]
     text = sentences[0] if len(sentences) == 1 else f"[{', '.join(sentences)}]"
     causes = [{"reason": error.type, "message": error.message, "field": error.path} for error in errors]

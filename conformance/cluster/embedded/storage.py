@@ -1,8 +1,8 @@
 """The cluster's state: objects in memory, one resourceVersion for all, watches with a bounded history.
 
-Objects handed in and out are never changed in place: a writer makes a new object (sharing what it does not change)
-and puts it here. So readers, watchers and the history share one copy without copying. Everything runs in one
-asyncio loop and no method awaits: each call is atomic.
+Objects handed in and out are never changed in place: a writer makes a new object (sharing what it does not
+change) and puts it here. So readers, watchers and the history share one copy without copying. Everything runs in
+one asyncio loop and no method awaits: each call is atomic.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One change. `old` is None for ADDED; for DELETED `new` is the last state with the deletion's version."""
+    """One change. `old` is None for ADDED; for DELETED `new` is the last state, newly versioned."""
 
     type: str
     version: int
@@ -105,7 +105,7 @@ class Storage:
         return iter(()) if shelf is None else iter(list(shelf.objects.values()))
 
     def put(self, resource: str, obj: Object, *, seen: Object | None) -> Object:
-        """Store `obj` in place of `seen` (None = it must not exist) and return it with its new resourceVersion.
+        """Store `obj` in place of `seen` (None = none may stand there); returns it with its resourceVersion.
 
         Raises Stale where another object (or none) stands there now.
         """

@@ -1,6 +1,5 @@
 """Deployments to pods. One step shorter than Kubernetes: there are no ReplicaSets in between."""
 
-import asyncio
 import copy
 import hashlib
 import json
@@ -9,29 +8,28 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, ApiClientError, Informer
+from conformance.cluster.embedded.client import ApiClient, ApiClientError
 from conformance.cluster.embedded.controllers.queue import WorkQueue
+from conformance.cluster.embedded.controllers.shared import DEPLOYMENTS, PODS, SharedInformers
 
 Object = dict[str, Any]
 Name = tuple[str, str]  # (namespace, name)
 
-DEPLOYMENTS = "/apis/apps/v1/deployments"
-PODS = "/api/v1/pods"
 HASH_LABEL = "pod-template-hash"
 
 
 class DeploymentController:
     """Keeps as many pods of the current template as each Deployment asks for, and its status true."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, informers: SharedInformers) -> None:
         self._client = client
         self._queue = WorkQueue[Name]("deployments", self._reconcile)
-        self._deployments = Informer(client, DEPLOYMENTS, on_event=self._deployment_changed)
-        self._pods = Informer(client, PODS, on_event=self._pod_changed)
+        informers.watch(DEPLOYMENTS, self._deployment_changed)
+        informers.watch(PODS, self._pod_changed)
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await asyncio.gather(self._deployments.run(), self._pods.run(), self._queue.run())
+        await self._queue.run()
 
     def _deployment_changed(self, _event: str, deployment: Object) -> None:
         self._queue.add(name_of(deployment))

@@ -1,12 +1,12 @@
-"""Services to endpoints: the addresses of the ready pods that a Service selects, as Endpoints and EndpointSlice."""
+"""Services to endpoints: the addresses of the ready pods that a Service selects."""
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, ApiClientError, Informer
+from conformance.cluster.embedded.client import ApiClient, ApiClientError
 from conformance.cluster.embedded.controllers.deployments import is_active, is_ready, name_of
 from conformance.cluster.embedded.controllers.queue import WorkQueue
+from conformance.cluster.embedded.controllers.shared import PODS, SERVICES, SharedInformers
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -15,15 +15,15 @@ Name = tuple[str, str]
 class EndpointsController:
     """Keeps one Endpoints and one EndpointSlice for each Service with a selector."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, informers: SharedInformers) -> None:
         self._client = client
         self._queue = WorkQueue[Name]("endpoints", self._reconcile)
-        self._services = Informer(client, "/api/v1/services", on_event=self._service_changed)
-        self._pods = Informer(client, "/api/v1/pods", on_event=self._pod_changed)
+        self._services = informers.watch(SERVICES, self._service_changed)
+        self._pods = informers.watch(PODS, self._pod_changed)
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await asyncio.gather(self._services.run(), self._pods.run(), self._queue.run())
+        await self._queue.run()
 
     def _service_changed(self, _event: str, service: Object) -> None:
         self._queue.add(name_of(service))
@@ -97,7 +97,7 @@ def has_address(pod: Object) -> bool:
 
 
 def target_port(port: Object, pods: Iterable[Object]) -> int | None:
-    """The pods' port behind a Service's port; a name is looked up in the containers, None where none has it."""
+    """The pods' port behind a Service's port; None where it is a name that no container declares."""
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target

@@ -1,21 +1,27 @@
 """Garbage collection: what is owned goes with its owner, in the order that the deletion asked for."""
 
-import asyncio
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, ApiClientError, Informer
+from conformance.cluster.embedded.client import ApiClient, ApiClientError
 from conformance.cluster.embedded.controllers.queue import WorkQueue
+from conformance.cluster.embedded.controllers.shared import (
+    DEPLOYMENTS,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    SharedInformers,
+)
 
 Object = dict[str, Any]
 
 # What is watched, as owner and as owned: everything of which an owner reference is made in practice.
 WATCHED = {
-    "Pod": "/api/v1/pods",
-    "Service": "/api/v1/services",
+    "Pod": PODS,
+    "Service": SERVICES,
     "ConfigMap": "/api/v1/configmaps",
     "Secret": "/api/v1/secrets",
-    "ServiceAccount": "/api/v1/serviceaccounts",
-    "Deployment": "/apis/apps/v1/deployments",
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "Deployment": DEPLOYMENTS,
     "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
 }
 FOREGROUND = "foregroundDeletion"
@@ -27,16 +33,14 @@ Reference = tuple[str, str, str]  # (kind, namespace, name)
 class GarbageCollector:
     """Deletes what has lost its owner, and finishes foreground and orphaning deletions."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, informers: SharedInformers) -> None:
         self._client = client
         self._queue = WorkQueue[Reference]("garbage", self._reconcile)
-        self._informers = {
-            kind: Informer(client, path, on_event=self._changed) for kind, path in WATCHED.items()
-        }
+        self._informers = [informers.watch(path, self._changed) for path in WATCHED.values()]
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await asyncio.gather(*(informer.run() for informer in self._informers.values()), self._queue.run())
+        await self._queue.run()
 
     def _changed(self, event: str, item: Object) -> None:
         if event == "DELETED":
@@ -51,7 +55,7 @@ class GarbageCollector:
     def _dependents(self, uid: str) -> list[Object]:
         return [
             item
-            for informer in self._informers.values()
+            for informer in self._informers
             for item in informer.cache.values()
             if any(owner["uid"] == uid for owner in item["metadata"].get("ownerReferences", ()))
         ]

@@ -1,15 +1,13 @@
 """Namespaces: emptied when deleted, and given what Kubernetes puts into each new one."""
 
-import asyncio
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, ApiClientError, Informer
+from conformance.cluster.embedded.client import ApiClient, ApiClientError
 from conformance.cluster.embedded.controllers.queue import WorkQueue
+from conformance.cluster.embedded.controllers.shared import NAMESPACES, SERVICE_ACCOUNTS, SharedInformers
 
 Object = dict[str, Any]
 
-NAMESPACES = "/api/v1/namespaces"
-SERVICE_ACCOUNTS = "/api/v1/serviceaccounts"
 ROOT_CA = "kube-root-ca.crt"
 # The pods of a deleted namespace end in their own time; this is how often their absence is looked for.
 LOOK_AGAIN_SECONDS = 0.05
@@ -18,16 +16,16 @@ LOOK_AGAIN_SECONDS = 0.05
 class NamespaceController:
     """Empties a namespace that is being deleted, then lets it go; fills a new one."""
 
-    def __init__(self, client: ApiClient, *, ca_certificate: str) -> None:
+    def __init__(self, client: ApiClient, informers: SharedInformers, *, ca_certificate: str) -> None:
         self._client = client
         self._ca_certificate = ca_certificate
         self._queue = WorkQueue[str]("namespaces", self._reconcile)
-        self._namespaces = Informer(client, NAMESPACES, on_event=self._changed)
-        self._service_accounts = Informer(client, SERVICE_ACCOUNTS, on_event=self._service_account_changed)
+        self._namespaces = informers.watch(NAMESPACES, self._changed)
+        informers.watch(SERVICE_ACCOUNTS, self._service_account_changed)
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await asyncio.gather(self._namespaces.run(), self._service_accounts.run(), self._queue.run())
+        await self._queue.run()
 
     def _changed(self, _event: str, namespace: Object) -> None:
         self._queue.add(namespace["metadata"]["name"])

@@ -1,10 +1,9 @@
 """Services to the node's packet rules: the part that kube-proxy plays on a real node."""
 
-import asyncio
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, Informer
 from conformance.cluster.embedded.controllers.queue import WorkQueue
+from conformance.cluster.embedded.controllers.shared import ENDPOINTS, SERVICES, SharedInformers
 from conformance.cluster.embedded.runtime import Runtime, ServiceRule
 
 Object = dict[str, Any]
@@ -13,16 +12,16 @@ Object = dict[str, Any]
 class ServiceProxy:
     """Programs ClusterIP:port -> ready pod addresses into the node whenever they change."""
 
-    def __init__(self, client: ApiClient, runtime: Runtime) -> None:
+    def __init__(self, informers: SharedInformers, runtime: Runtime) -> None:
         self._runtime = runtime
         self._queue = WorkQueue[str]("proxy", self._program)
-        self._services = Informer(client, "/api/v1/services", on_event=self._changed)
-        self._endpoints = Informer(client, "/api/v1/endpoints", on_event=self._changed)
+        self._services = informers.watch(SERVICES, self._changed)
+        self._endpoints = informers.watch(ENDPOINTS, self._changed)
         self._programmed: list[ServiceRule] | None = None
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await asyncio.gather(self._services.run(), self._endpoints.run(), self._queue.run())
+        await self._queue.run()
 
     def _changed(self, _event: str, _item: Object) -> None:
         self._queue.add("all")  # one key: the rules are always replaced together

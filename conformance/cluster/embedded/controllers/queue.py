@@ -1,4 +1,4 @@
-"""The work queue every controller stands on: keys in, one reconcile at a time, retries with a growing delay."""
+"""The work queue every controller stands on: one reconcile at a time, retries with growing delay."""
 
 import asyncio
 import logging

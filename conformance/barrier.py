@@ -1,0 +1,137 @@
+"""Proof that a step's changes have landed at the workloads that are about to be probed.
+
+One strategy per kind of mesh; the profile names it. What it proves stands in the record.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from conformance.cluster.kube import ObjectKey
+from conformance.errors import ProbeError, SetupError
+from conformance.evidence import Waited
+
+__all__ = ["Barrier", "Changes", "EnforcerStatus", "StatusStream"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a step wrote: objects with the resourceVersion of the API's answer, and objects deleted."""
+
+    written: Mapping[ObjectKey, str] = field(default_factory=dict)
+    deleted: tuple[ObjectKey, ...] = ()
+
+
+class Barrier(Protocol):
+    def wait(self, changes: Changes, *, pods: Sequence[str], timeout: float) -> Waited:
+        """Waits until the changes hold at `pods` (namespace/name, those with a data plane of their own)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class StatusStream(Protocol):
+    """Lines of `python3 -m enforcer status --follow`; `cluster.exec.ExecStream` is one."""
+
+    def receive(self, deadline: float) -> str: ...
+    def close(self) -> None: ...
+
+
+class EnforcerStatus:
+    """The bundled enforcer: every object processed, every sidecar's ACK, from one open exec stream."""
+
+    strategy = "enforcer-status"
+
+    def __init__(self, stream: StatusStream, *, awaited_kinds: Iterable[str]) -> None:
+        self._stream = stream
+        self._kinds = frozenset(awaited_kinds)
+        self._changed = threading.Condition()
+        self._state: Mapping[str, Any] | None = None
+        self._broken = ""
+        self._closing = False
+        self._thread = threading.Thread(target=self._follow, name="enforcer status", daemon=True)
+        self._thread.start()
+
+    def await_first(self, timeout: float) -> None:
+        """Raises SetupError where the enforcer says nothing in time."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while self._state is None and not self._broken and time.monotonic() < deadline:
+                self._changed.wait(deadline - time.monotonic())
+            if self._state is None:
+                raise SetupError(f"the enforcer's status cannot be read: {self._broken or 'no line in time'}")
+
+    def _follow(self) -> None:
+        while not self._closing:
+            try:
+                state = json.loads(self._stream.receive(time.monotonic() + 3600))
+            except (ProbeError, ValueError) as error:
+                with self._changed:
+                    self._broken = str(error)
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._state = state
+                self._changed.notify_all()
+
+    def wait(self, changes: Changes, *, pods: Sequence[str], timeout: float) -> Waited:
+        begun = time.monotonic()
+        deadline = begun + timeout
+        with self._changed:
+            while True:
+                missing = self._missing(changes, pods)
+                left = deadline - time.monotonic()
+                if not missing or left <= 0 or self._broken:
+                    break
+                self._changed.wait(left)
+            snapshot = (self._state or {}).get("snapshot")
+            rejected = self._rejected(changes)
+        detail = f"snapshot {snapshot}, acknowledged by {', '.join(pods) or 'no sidecar (none is probed)'}"
+        if missing:
+            detail = "; ".join([self._broken, *missing] if self._broken else missing)
+        unawaited = sorted({key.kind for key in changes.written} - self._kinds)
+        if unawaited:
+            detail += f"; not awaited: {', '.join(unawaited)}"
+        if rejected:
+            detail += f"; the enforcer rejects {rejected}"
+        return Waited(
+            strategy=self.strategy, landed=not missing, seconds=time.monotonic() - begun, detail=detail
+        )
+
+    def _missing(self, changes: Changes, pods: Sequence[str]) -> list[str]:
+        """What is not proven yet, in words."""
+        if self._state is None:
+            return ["no status yet"]
+        objects: Mapping[str, str] = self._state["objects"]
+        missing = [
+            f"{key} at {version} is not processed (at {objects.get(str(key), 'never')})"
+            for key, version in changes.written.items()
+            if key.kind in self._kinds and int(objects.get(str(key)) or 0) < int(version)
+        ]
+        missing += [
+            f"{key} is still in force"
+            for key in changes.deleted
+            if key.kind in self._kinds and key not in changes.written and str(key) in objects
+        ]
+        for pod in pods:
+            sidecar = self._state["sidecars"].get(pod)
+            if sidecar is None:
+                missing.append(f"the sidecar of {pod} is not connected")
+            elif not sidecar["in_sync"]:
+                nack = f": refused by Envoy: {sidecar['nack']}" if sidecar.get("nack") else ""
+                missing.append(f"the sidecar of {pod} has not acknowledged{nack}")
+        return missing
+
+    def _rejected(self, changes: Changes) -> str:
+        reasons: Mapping[str, str] = (self._state or {}).get("rejected") or {}
+        return "; ".join(f"{key}: {reasons[str(key)]}" for key in changes.written if str(key) in reasons)
+
+    def close(self) -> None:
+        self._closing = True
+        self._stream.close()
+        self._thread.join(timeout=2.0)

@@ -1,0 +1,96 @@
+"""One command in a container over one WebSocket, kept open: lines in, lines out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import ws_client
+from websocket import WebSocketException
+
+from conformance.cluster.kube import Kube
+from conformance.errors import ProbeError
+
+__all__ = ["ExecStream", "open_exec"]
+
+STDOUT, STDERR = 1, 2
+
+
+class ExecStream:
+    """Used by one thread at a time: reading and writing share one TLS connection."""
+
+    def __init__(self, client: Any, what: str) -> None:
+        self._client = client
+        self._buffer = b""
+        self._errors = b""
+        self.what = what
+
+    def send(self, line: str) -> None:
+        """One line to the command's standard input. Raises ProbeError where the stream is gone."""
+        try:
+            self._client.write_stdin(line.encode() + b"\n")
+        except (WebSocketException, OSError) as error:
+            raise ProbeError(f"{self.what}: the exec stream broke: {error}") from None
+
+    def receive(self, deadline: float) -> str:
+        """The next line of standard output, by `deadline` (of time.monotonic). Raises ProbeError when
+        the command ended or the deadline passed; the text has what it wrote to standard error."""
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ProbeError(f"{self.what}: no line within its deadline{self._said()}")
+            if not self._client.is_open():
+                raise ProbeError(f"{self.what}: the command ended{self._said()}")
+            try:
+                self._client.update(timeout=left)
+            except (WebSocketException, OSError) as error:
+                raise ProbeError(f"{self.what}: the exec stream broke: {error}{self._said()}") from None
+            self._buffer += self._client.read_channel(STDOUT)
+            self._errors += self._client.read_channel(STDERR)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode(errors="replace")
+
+    def close(self) -> None:
+        try:
+            self._client.close()
+        except (WebSocketException, OSError):
+            return  # gone already
+
+    def _said(self) -> str:
+        self._errors += self._client.read_channel(STDERR)
+        status = self._client.read_channel(3)
+        said = (self._errors + status)[-400:].decode(errors="replace").strip()
+        return f": {said}" if said else ""
+
+
+def open_exec(
+    kube: Kube, *, namespace: str, pod: str, container: str, command: Sequence[str], what: str = ""
+) -> ExecStream:
+    """Starts `command` with standard input open. Raises ProbeError where the API refuses."""
+    query: list[tuple[str, str]] = [("command", word) for word in command]
+    query += [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+    query.append(("tty", "false"))
+    path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
+    headers: dict[str, str] = {}
+    kube.client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+    configuration = kube.client.configuration
+    label = what or f"exec in {namespace}/{pod}"
+    try:
+        # The generated method swaps the shared client's transport while it runs, which is not safe
+        # between threads; this is the call it ends in.
+        client = ws_client.websocket_call(
+            configuration,
+            "GET",
+            f"{configuration.host}{path}",
+            headers=headers,
+            query_params=query,
+            _preload_content=False,
+            capture_all=False,
+            binary=True,
+        )
+    except ApiException as error:
+        raise ProbeError(f"{label}: {str(error.reason).splitlines()[0]}") from None
+    return ExecStream(client, label)

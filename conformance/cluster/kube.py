@@ -1,0 +1,318 @@
+"""The Kubernetes API as this suite uses it: documents exactly as written, answers and refusals as data.
+
+Thin on purpose: the official client does the transport (TLS, tokens, proxies); bodies are plain mappings,
+so `spec: null` is sent as null, and the headers of every answer are kept for their warnings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from conformance.cluster.kubeconfig import load_client
+from conformance.errors import SetupError
+
+__all__ = ["Answer", "Kube", "ObjectKey", "Watched", "log_lines"]
+
+WARNING_TEXT = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
+MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the API said. `reason` and `message` are those of a Status object, empty on success."""
+
+    code: int
+    reason: str = ""
+    message: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.code < 300
+
+    def or_raise(self, what: str) -> Answer:
+        """Itself, or SetupError naming what was tried and the API's words."""
+        if not self.ok:
+            raise SetupError(f"{what}: {self.code} {self.reason} {self.message}".rstrip())
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ObjectKey:
+    """One object. `resource` is the plural name; `namespace` is empty for cluster-wide kinds."""
+
+    api_version: str
+    kind: str
+    resource: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def collection(self) -> str:
+        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+        return (
+            f"{root}/namespaces/{self.namespace}/{self.resource}"
+            if self.namespace
+            else (f"{root}/{self.resource}")
+        )
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{quote(self.name)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One event of a watch."""
+
+    type: str
+    object: Mapping[str, Any]
+
+
+class Kube:
+    """A connection to one cluster. Safe to use from several threads."""
+
+    def __init__(self, kubeconfig: Path, context: str | None = None, *, timeout: float = 30.0) -> None:
+        self.kubeconfig = kubeconfig
+        self.context = context
+        self._timeout = timeout
+        self.client = load_client(kubeconfig, context)
+        self._discovered: dict[str, dict[str, tuple[str, bool]]] = {}
+        self._preferred: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self.client.close()
+
+    # Requests
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """One request. Raises SetupError only where no answer came at all."""
+        response = self._send(method, path, body, query or {}, content_type, self._timeout)
+        data = response.read()
+        warnings = tuple(
+            text.replace('\\"', '"')
+            for header in response.response.headers.getlist("Warning")
+            for text in WARNING_TEXT.findall(header)
+        )
+        return _answer(int(response.status), data, warnings)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        query: Mapping[str, str],
+        content_type: str,
+        timeout: float | tuple[float, float],
+    ) -> Any:
+        headers: dict[str, str] = {"Accept": "application/json", "User-Agent": "authz-conformance"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        self.client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{self.client.configuration.host}{path}"
+        if query:
+            url = f"{url}?{urlencode(query)}"
+        try:
+            return self.client.call_api(method, url, headers, body, _request_timeout=timeout)
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise SetupError(f"no answer from the Kubernetes API ({method} {path}): {error}") from None
+
+    # Kinds
+
+    def key(self, document: Mapping[str, Any], *, namespace: str = "") -> ObjectKey:
+        """Where a document belongs. Its own namespace goes first; a version that is not served is
+        replaced by the one the group prefers. Raises SetupError for a kind the cluster does not have."""
+        metadata = document.get("metadata") or {}
+        wanted = str(document["apiVersion"])
+        kind = str(document["kind"])
+        version = wanted
+        found = self._kinds(version).get(kind)
+        if found is None and "/" in wanted:
+            version = self._preferred_version(wanted.partition("/")[0]) or wanted
+            found = self._kinds(version).get(kind)
+        if found is None:
+            raise SetupError(f"the cluster does not serve {kind} in {wanted}")
+        resource, namespaced = found
+        return ObjectKey(
+            api_version=version,
+            kind=kind,
+            resource=resource,
+            namespace=str(metadata.get("namespace") or namespace) if namespaced else "",
+            name=str(metadata.get("name", "")),
+        )
+
+    def serves(self, api_version: str, kind: str) -> bool:
+        return kind in self._kinds(api_version)
+
+    def forget_kinds(self) -> None:
+        """Discovery is asked again; for after CRDs were installed."""
+        with self._lock:
+            self._discovered.clear()
+            self._preferred.clear()
+
+    def _kinds(self, api_version: str) -> Mapping[str, tuple[str, bool]]:
+        with self._lock:
+            known = self._discovered.get(api_version)
+        if known is None:
+            root = "/apis" if "/" in api_version else "/api"
+            answer = self.request("GET", f"{root}/{api_version}")
+            known = {
+                item["kind"]: (item["name"], bool(item["namespaced"]))
+                for item in answer.body.get("resources", [])
+                if "/" not in item["name"]
+            }
+            if known:  # an absent group may still come
+                with self._lock:
+                    self._discovered[api_version] = known
+        return known
+
+    def _preferred_version(self, group: str) -> str | None:
+        if group not in self._preferred:
+            answer = self.request("GET", f"/apis/{group}")
+            preferred = (answer.body.get("preferredVersion") or {}).get("groupVersion")
+            if not preferred:
+                return None
+            self._preferred[group] = str(preferred)
+        return self._preferred[group]
+
+    # Objects
+
+    def apply(self, document: Mapping[str, Any], *, namespace: str = "") -> tuple[ObjectKey, Answer]:
+        """Creates the object, or replaces it where it exists, so that a field that is gone is gone."""
+        key = self.key(document, namespace=namespace)
+        body: dict[str, Any] = {**document, "apiVersion": key.api_version}
+        metadata = dict(document.get("metadata") or {})
+        if key.namespace:
+            metadata["namespace"] = key.namespace
+        body["metadata"] = metadata
+        answer = self.request("POST", key.collection, body=body)
+        if answer.code != 409 or answer.reason != "AlreadyExists":
+            return key, answer
+        current = self.request("GET", key.path)
+        if not current.ok:
+            return key, current
+        metadata["resourceVersion"] = current.body["metadata"]["resourceVersion"]
+        for kept in ("clusterIP", "clusterIPs"):  # immutable, assigned by the cluster
+            if key.kind == "Service" and kept in current.body.get("spec", {}):
+                body["spec"] = {**(body.get("spec") or {}), kept: current.body["spec"][kept]}
+        return key, self.request("PUT", key.path, body=body)
+
+    def get(self, key: ObjectKey) -> Answer:
+        return self.request("GET", key.path)
+
+    def merge_patch(self, key: ObjectKey, patch: Mapping[str, Any]) -> Answer:
+        return self.request("PATCH", key.path, body=patch, content_type=MERGE_PATCH)
+
+    def delete(self, key: ObjectKey) -> Answer:
+        """Deletes; an object that is not there answers 404, which is not an error here."""
+        return self.request("DELETE", key.path)
+
+    def list(
+        self, api_version: str, kind: str, *, namespace: str = "", selector: str = ""
+    ) -> tuple[list[dict[str, Any]], str]:
+        """The objects and the list's resourceVersion; empty where the kind is not served."""
+        found = self._kinds(api_version).get(kind)
+        if found is None:
+            return [], ""
+        key = ObjectKey(api_version=api_version, kind=kind, resource=found[0], namespace=namespace, name="")
+        query = {"labelSelector": selector} if selector else None
+        answer = self.request("GET", key.collection, query=query).or_raise(f"list {kind}")
+        version = str((answer.body.get("metadata") or {}).get("resourceVersion", ""))
+        return list(answer.body.get("items") or []), version
+
+    def watch(
+        self, api_version: str, kind: str, *, namespace: str, resource_version: str, deadline: float
+    ) -> Generator[Watched, None, None]:
+        """Events until `deadline` (of time.monotonic) or until the server ends the watch."""
+        resource, _ = self._kinds(api_version)[kind]
+        key = ObjectKey(api_version=api_version, kind=kind, resource=resource, namespace=namespace, name="")
+        left = max(deadline - time.monotonic(), 0.05)
+        query = {"watch": "true", "resourceVersion": resource_version, "timeoutSeconds": str(ceil(left))}
+        response = self._send("GET", key.collection, None, query, "application/json", (self._timeout, left))
+        try:
+            for line in _lines(response.response):
+                event = json.loads(line)
+                yield Watched(type=event["type"], object=event["object"])
+                if time.monotonic() >= deadline:
+                    return
+        except (urllib3.exceptions.HTTPError, OSError):
+            return  # the deadline, or the server's end: the caller looks again
+        finally:
+            response.response.close()
+
+    def open_log(self, *, namespace: str, pod: str, container: str, tail: int | None = None) -> Any:
+        """A followed log as an open urllib3 response; read it with `log_lines`, end it with shutdown()."""
+        query = {"container": container, "follow": "true"}
+        if tail is not None:
+            query["tailLines"] = str(tail)
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        response = self._send("GET", path, None, query, "application/json", (self._timeout, 86400.0))
+        if int(response.status) >= 300:
+            _answer(int(response.status), response.read(), ()).or_raise(f"log of {namespace}/{pod}")
+        return response.response
+
+    def read_log(self, *, namespace: str, pod: str, container: str, previous: bool = False) -> str:
+        """The last lines of a log, for messages; empty where there is none."""
+        query = {"container": container, "tailLines": "20", "previous": "true" if previous else "false"}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        response = self._send("GET", path, None, query, "application/json", self._timeout)
+        data = response.read()
+        return data.decode(errors="replace") if int(response.status) == 200 else ""
+
+
+def log_lines(response: Any) -> Iterator[bytes]:
+    """The lines of a followed log until it ends or is shut down."""
+    try:
+        yield from _lines(response)
+    except (urllib3.exceptions.HTTPError, OSError, ValueError):
+        return  # closed under our hands: the end of the log for its reader
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    buffer = b""
+    for chunk in response.stream(65536, decode_content=True):
+        buffer += chunk
+        *lines, buffer = buffer.split(b"\n")
+        yield from (line for line in lines if line)
+    if buffer:
+        yield buffer
+
+
+def _answer(code: int, data: bytes, warnings: Sequence[str]) -> Answer:
+    try:
+        body = json.loads(data) if data else {}
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    if 200 <= code < 300:
+        return Answer(code=code, body=body, warnings=tuple(warnings))
+    message = str(body.get("message") or data[:300].decode(errors="replace"))
+    return Answer(
+        code=code, reason=str(body.get("reason", "")), message=message, body=body, warnings=tuple(warnings)
+    )

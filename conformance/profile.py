@@ -1,0 +1,169 @@
+"""Profiles: what is known about a mesh before anything is measured.
+
+A profile says how denials look there, which features it has, how the landing of a policy can be proven,
+and every deadline. The file format is that of profiles/bundled.yaml, each key of which is explained there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conformance.errors import InputError
+from conformance.evidence import Kind
+from conformance.reading import Node, Problems, read_documents
+from conformance.scenario import FEATURES
+
+__all__ = ["PROFILES", "Deadlines", "KnownDeviation", "Profile", "find_profile", "load_profile"]
+
+PROFILES = Path(__file__).parent / "profiles"
+KEYS = {
+    "name", "title", "dataplane", "root_namespace", "install_enforcer", "injection_labels", "barrier",
+    "awaited_kinds", "attribution", "sidecar_container", "features", "unsupported", "denials",
+    "asserts_messages", "rounds", "deadlines", "budgets", "drain_seconds", "known_deviations",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Seconds. Each one ends a wait for a condition; none is ever slept through."""
+
+    ready: float = 60.0
+    probe: float = 2.0
+    baseline: float = 10.0
+    barrier: float = 10.0
+    converge: float = 5.0
+    testimony: float = 5.0
+    attribution: float = 2.0
+    recovery: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDeviation:
+    """A deviation somebody answers for. Fixed or expired, it becomes a failure."""
+
+    case: str
+    reason: str
+    link: str
+    approver: str
+    expires: str  # YYYY-MM-DD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    name: str
+    title: str
+    dataplane: str  # sidecar | ztunnel
+    root_namespace: str
+    install_enforcer: bool
+    injection_labels: Mapping[str, str]
+    barrier: str  # enforcer-status
+    awaited_kinds: tuple[str, ...]
+    attribution: str  # access-log | none
+    sidecar_container: str
+    features: tuple[str, ...]
+    unsupported: Mapping[str, str]  # feature -> why
+    denials: tuple[Kind, ...]
+    asserts_messages: bool
+    rounds: int
+    drain_seconds: float
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    known_deviations: tuple[KnownDeviation, ...] = ()
+
+    def why_not(self, features: tuple[str, ...]) -> tuple[str, str] | None:
+        """(`unsupported` | `skipped`, reason) where a case needs what this mesh does not have."""
+        for feature in features:
+            if feature in self.unsupported:
+                return "unsupported", f"{feature}: {self.unsupported[feature]}"
+        for feature in features:
+            if feature not in self.features:
+                return "skipped", f"the profile {self.name} does not declare the feature {feature}"
+        return None
+
+
+def find_profile(text: str) -> Path:
+    """A name in profiles/ or the path of a file. Raises InputError."""
+    named = PROFILES / f"{text}.yaml"
+    if named.is_file():
+        return named
+    file = Path(text)
+    if file.is_file():
+        return file
+    known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+    raise InputError(f"there is no profile {text!r}", hint=f"a file, or one of: {known}")
+
+
+def load_profile(file: Path) -> Profile:
+    """Raises InputError with every problem as file:line."""
+    problems = Problems()
+    documents = read_documents(file, problems)
+    problems.raise_any()
+    if len(documents) != 1:
+        raise InputError(f"{file}: a profile is one YAML document")
+    profile = _profile(documents[0])
+    problems.raise_any()
+    return profile
+
+
+def _profile(node: Node) -> Profile:
+    node.only_keys(KEYS)
+    if not isinstance(node.value, dict):
+        node.problems.raise_any()
+    features = node.texts("features")
+    unsupported = {str(key): str(value) for key, value in node.mapping("unsupported").items()}
+    for feature in (*features, *unsupported):
+        if feature not in FEATURES:
+            node.problem(f"unknown feature {feature!r}; known: {', '.join(FEATURES)}", key="features")
+    kinds = {kind.value: kind for kind in Kind}
+    denials = node.texts("denials")
+    for denial in denials:
+        if denial not in kinds:
+            node.problem(f"unknown way of denying {denial!r}; known: {', '.join(kinds)}", key="denials")
+    if not denials:
+        node.problem("'denials' is missing: how does a denied connection end here?")
+    rounds = node.integer("rounds", default=3) or 0
+    if rounds < 1:
+        node.problem("'rounds' must be 1 or more", key="rounds")
+    return Profile(
+        name=node.text("name"),
+        title=node.text("title"),
+        dataplane=node.choice("dataplane", ("sidecar", "ztunnel")),
+        root_namespace=node.text("root_namespace"),
+        install_enforcer=node.flag("install_enforcer", default=False),
+        injection_labels={str(k): str(v) for k, v in node.mapping("injection_labels").items()},
+        barrier=node.choice("barrier", ("enforcer-status",)),
+        awaited_kinds=node.texts("awaited_kinds"),
+        attribution=node.choice("attribution", ("access-log", "none"), default="none"),
+        sidecar_container=node.text("sidecar_container", default="istio-proxy"),
+        features=features,
+        unsupported=unsupported,
+        denials=tuple(kinds[denial] for denial in denials if denial in kinds),
+        asserts_messages=node.flag("asserts_messages", default=False),
+        rounds=rounds,
+        drain_seconds=node.number("drain_seconds", default=45),
+        deadlines=_deadlines(node.child("deadlines")),
+        budgets={str(k): float(v) for k, v in node.mapping("budgets").items()},
+        known_deviations=_deviations(node.child("known_deviations")),
+    )
+
+
+def _deadlines(node: Node | None) -> Deadlines:
+    defaults = Deadlines()
+    if node is None or not node.only_keys(set(Deadlines.__slots__)):
+        return defaults
+    return Deadlines(
+        **{name: node.number(name, default=getattr(defaults, name)) for name in Deadlines.__slots__}
+    )
+
+
+def _deviations(node: Node | None) -> tuple[KnownDeviation, ...]:
+    if node is None:
+        return ()
+    names = ("case", "reason", "link", "approver", "expires")
+    return tuple(
+        KnownDeviation(**{name: item.text(name) for name in names})
+        for item in node.items()
+        if item.only_keys(set(names))
+    )

@@ -1,0 +1,239 @@
+"""From evidence to verdict. Pure: no clock, no cluster, no file.
+
+A verdict says passed only where everything that makes it believable is there. What could not be asked, or
+could have another cause than the mesh, is inconclusive: neither a pass nor a fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from conformance.evidence import AccessEntry, Controls, Kind, Observation, Outcome, Testimony
+
+__all__ = [
+    "Decision",
+    "Expected",
+    "Failure",
+    "Status",
+    "Verdict",
+    "is_breach",
+    "judge",
+    "judge_attribution",
+    "judge_dry_run",
+    "looks_right",
+    "worst",
+]
+
+
+class Status(Enum):
+    """Of a case or of one expectation."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    SKIPPED = "skipped"
+    UNSUPPORTED = "unsupported"
+    KNOWN_DEVIATION = "known-deviation"
+
+
+class Failure(Enum):
+    """What kind of failure. The value is what a reader sees."""
+
+    EXPOSURE = "allowed but forbidden"
+    DELIVERED = "a rejected client's bytes reached the application"
+    OVER_BLOCKING = "over-blocking"
+    WRONG_BACKEND = "answered by another workload than the named one"
+    WRONG_REASON = "wrong reason"
+    NOT_REFUSED = "not refused by validation"
+    REFUSED = "refused by validation"
+    WARNING = "wrong warnings"
+    READ_BACK = "read back differently"
+    NOT_RECOVERED = "still rejected after deletion"
+    DEVIATION = "known deviation expired or fixed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    status: Status
+    reason: str
+    failure: Failure | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.status is Status.PASSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What must be, and how this mesh denies. `server_first`: the port speaks before its client does."""
+
+    outcome: Outcome
+    workload: str  # tcp-echo.foo
+    line: str  # the line sent, its nonce included
+    denials: frozenset[Kind]
+    server_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which rule must have decided: `policy` (namespace/name) None = denied, as no ALLOW rule matched."""
+
+    denied: bool
+    policy: str | None
+    rule: int | None = None
+
+    def describe(self) -> str:
+        verb = "denied" if self.denied else "allowed"
+        if self.policy is None:
+            return f"{verb}, matched no policy"
+        return f"{verb} by {self.policy}" + ("" if self.rule is None else f" rule {self.rule}")
+
+
+UNREACHABLE_KINDS = frozenset({Kind.REFUSED, Kind.CLOSED, Kind.RESET, Kind.TIMED_OUT})
+# From bad to good, for the worst of several. A breach outweighs missing evidence: it was seen.
+GRAVITY = (
+    Status.FAILED,
+    Status.INCONCLUSIVE,
+    Status.KNOWN_DEVIATION,
+    Status.UNSUPPORTED,
+    Status.SKIPPED,
+    Status.PASSED,
+)
+
+
+def _passed(reason: str) -> Verdict:
+    return Verdict(status=Status.PASSED, reason=reason)
+
+
+def _failed(failure: Failure, reason: str) -> Verdict:
+    return Verdict(status=Status.FAILED, reason=reason, failure=failure)
+
+
+def _inconclusive(reason: str) -> Verdict:
+    return Verdict(status=Status.INCONCLUSIVE, reason=reason)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The gravest, the first of several equal ones; of none, inconclusive: nothing was asked."""
+    ranked = sorted(verdicts, key=lambda verdict: GRAVITY.index(verdict.status))
+    return ranked[0] if ranked else _inconclusive("nothing was asked")
+
+
+def is_breach(expected: Expected, seen: Observation) -> bool:
+    """Whether a connection got through that must not: at the client alone, without any control."""
+    if expected.outcome is Outcome.SUCCEEDED:
+        return False
+    return seen.kind is Kind.ANSWERED or (seen.kind is Kind.BANNER and not _is_plain_banner(expected, seen))
+
+
+def _is_plain_banner(expected: Expected, seen: Observation) -> bool:
+    """A server-first backend's greeting, and nothing that answers the client."""
+    return expected.server_first and "hello" not in seen.received
+
+
+def looks_right(expected: Expected, seen: Observation) -> bool:
+    """Whether one observation agrees with the expectation, before controls and testimony are looked at."""
+    match expected.outcome:
+        case Outcome.SUCCEEDED:
+            return seen.kind is Kind.ANSWERED
+        case Outcome.REJECTED:
+            return seen.kind in expected.denials and not is_breach(expected, seen)
+        case Outcome.UNREACHABLE:
+            return seen.kind in UNREACHABLE_KINDS
+
+
+def judge(expected: Expected, seen: Observation, controls: Controls, testimony: Testimony) -> Verdict:
+    """The verdict on one probe, from both ends' testimony and the controls."""
+    if expected.outcome is Outcome.SUCCEEDED:
+        return _judge_success(expected, seen, controls, testimony)
+    return _judge_denial(expected, seen, controls, testimony)
+
+
+def _judge_success(
+    expected: Expected, seen: Observation, controls: Controls, testimony: Testimony
+) -> Verdict:
+    elsewhere = [workload for workload in testimony.seen_in if workload != expected.workload]
+    if seen.kind is Kind.ANSWERED:
+        if elsewhere:
+            return _failed(Failure.WRONG_BACKEND, f"the nonce is in the log of {', '.join(elsewhere)}")
+        if expected.workload in testimony.seen_in:
+            return _passed(f"{seen.describe()}, and the log of {expected.workload} has its nonce")
+        if not testimony.complete:
+            return _inconclusive(f"answered, but the backends' logs are not known: {testimony.why}")
+        return _failed(
+            Failure.WRONG_BACKEND, f"answered, but the log of {expected.workload} does not have its nonce"
+        )
+    if seen.kind in (Kind.UNKNOWN, Kind.TIMED_OUT) or seen.kind not in expected.denials:
+        return _inconclusive(f"{seen.describe()}: this mesh is not known to deny so")
+    missing = _missing_control(controls)
+    if missing:
+        return _inconclusive(f"{seen.describe()}, but {missing}")
+    delivered = " although its bytes reached the application" if testimony.seen_in else ""
+    return _failed(Failure.OVER_BLOCKING, f"{seen.describe()}{delivered}")
+
+
+def _judge_denial(expected: Expected, seen: Observation, controls: Controls, testimony: Testimony) -> Verdict:
+    if is_breach(expected, seen):
+        return _failed(Failure.EXPOSURE, seen.describe())
+    if testimony.seen_in:
+        where = ", ".join(testimony.seen_in)
+        return _failed(Failure.DELIVERED, f"{seen.describe()}, but its bytes are in the log of {where}")
+    if not looks_right(expected, seen):
+        return _inconclusive(f"{seen.describe()}: this mesh is not known to deny so")
+    missing = _missing_control(controls)
+    if missing:
+        return _inconclusive(f"{seen.describe()}, but {missing}")
+    if not testimony.complete:
+        return _inconclusive(f"{seen.describe()}, but absence in the logs is not proven: {testimony.why}")
+    return _passed(f"{seen.describe()}, and no workload's log has a byte of it")
+
+
+def _missing_control(controls: Controls) -> str:
+    """Why a denial cannot be believed, in words; empty where every control holds."""
+    for name, held in (
+        ("the same path did not answer at baseline", controls.baseline),
+        ("the backend does not answer inside its own pod", controls.bypass),
+    ):
+        if held is not True:
+            said = name if held is False else f"{name} (not performed)"
+            return f"{said}: {controls.why}" if controls.why else said
+    if controls.recovery is False:
+        return f"the path did not come back after deletion: {controls.why}"
+    return ""
+
+
+def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wanted: int) -> Verdict:
+    """Whether the mesh names the rule that must have decided, for every one of `wanted` connections."""
+    if not entries:
+        return _inconclusive("the access log does not tell who decided")
+    for entry in entries:
+        same_policy = (entry.policy or None) == decision.policy
+        same_rule = decision.rule is None or entry.rule == decision.rule
+        if entry.denied is not decision.denied or not same_policy or not same_rule:
+            return _failed(Failure.WRONG_REASON, f"{entry.describe()}; it must be {decision.describe()}")
+    if len(entries) < wanted:
+        return _inconclusive(f"the access log tells of {len(entries)} of {wanted} connections")
+    return _passed(entries[0].describe())
+
+
+def judge_dry_run(
+    wanted_allow: str | None, wanted_deny: str | None, policy: str | None, entries: Sequence[AccessEntry]
+) -> Verdict:
+    """Whether the data plane shows the shadow results. `policy` is namespace/name, None = not asserted."""
+    if not entries:
+        return _inconclusive("the access log does not tell the dry-run results")
+    for entry in entries:
+        for name, wanted, shown in (
+            ("allow", wanted_allow, entry.dry_run_allow),
+            ("deny", wanted_deny, entry.dry_run_deny),
+        ):
+            if wanted is not None and shown != wanted:
+                told = shown or "nothing"
+                return _failed(Failure.WRONG_REASON, f"dry-run {name}: {told} is shown, it must be {wanted}")
+        named = {entry.dry_run_allow_policy, entry.dry_run_deny_policy} - {""}
+        if policy is not None and policy not in named:
+            told = ", ".join(sorted(named)) or "no policy"
+            return _failed(Failure.WRONG_REASON, f"dry-run names {told}, it must be {policy}")
+    return _passed("the dry-run results are as promised")

@@ -1,0 +1,214 @@
+"""Policies of one workload -> Envoy's network RBAC filters.
+
+Semantics of a set of rules: Envoy's envoy.config.rbac.v3.RBAC. Its policies are a map that Envoy walks in the
+order of the ids' bytes, so of several matching rules the first in that order is the one it names.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from envoy.config.core.v3.address_pb2 import CidrRange
+from envoy.config.listener.v3.listener_components_pb2 import Filter
+from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Principal
+from envoy.config.rbac.v3.rbac_pb2 import Policy as RbacPolicy
+from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC as NetworkRbac
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from enforcer.attributes import Layer
+from enforcer.policy import Action, Clause, Policy, Rule
+
+FILTER_NAME = "envoy.filters.network.rbac"
+STAT_PREFIX = "tcp."
+"""Counters: tcp.rbac.{allowed,denied} and, with a shadow prefix, tcp.rbac.<it>.shadow_{allowed,denied}."""
+
+DRY_RUN_ALLOW_PREFIX = "istio_dry_run_allow_"
+DRY_RUN_DENY_PREFIX = "istio_dry_run_deny_"
+AUDIT_PREFIX = "audit_"
+ATTRIBUTION_PREFIX = "attribution_"
+
+METADATA_NAMESPACE = FILTER_NAME
+"""Connection metadata that the filters leave for the access log stands here, under the keys below.
+Results are `allowed` or `denied`; policies are ids as of `policy_id`, absent where nothing matched."""
+
+_RESULT, _POLICY = "shadow_engine_result", "shadow_effective_policy_id"
+ALLOWED_BY = ATTRIBUTION_PREFIX + _POLICY
+AUDITED_BY = AUDIT_PREFIX + _POLICY
+DRY_RUN_ALLOW_RESULT = DRY_RUN_ALLOW_PREFIX + _RESULT
+DRY_RUN_ALLOW_POLICY = DRY_RUN_ALLOW_PREFIX + _POLICY
+DRY_RUN_DENY_RESULT = DRY_RUN_DENY_PREFIX + _RESULT
+DRY_RUN_DENY_POLICY = DRY_RUN_DENY_PREFIX + _POLICY
+
+
+def policy_id(policy: Policy, rule: int) -> str:
+    """The name by which Envoy, the access log and `rbac_access_denied_matched_policy[...]` know a rule."""
+    return f"ns[{policy.namespace}]-policy[{policy.name}]-rule[{rule}]"
+
+
+def network_filters(policies: Sequence[Policy]) -> list[Filter]:
+    """The filters of a workload that these policies govern, to stand before tcp_proxy; none = open.
+
+    Order: AUDIT, DENY, ALLOW, attribution. Enforced policies are a filter's rules, dry-run ones its shadow
+    rules, which count and log but never close. One set of policies always gives the same bytes.
+    """
+    plan = [_fail_closed(policy) for policy in policies]
+    allow = _rules(Action.ALLOW, plan, dry_run=False)
+    filters = [
+        # Shadow rules, because plain ones of action LOG do not tell which policy matched. Trial or not, an
+        # AUDIT policy only ever reports.
+        _filter(rules=None, shadow_rules=_rules(Action.AUDIT, plan), shadow_prefix=AUDIT_PREFIX),
+        _filter(
+            rules=_rules(Action.DENY, plan, dry_run=False),
+            shadow_rules=_rules(Action.DENY, plan, dry_run=True),
+            shadow_prefix=DRY_RUN_DENY_PREFIX,
+        ),
+        _filter(
+            rules=allow,
+            shadow_rules=_rules(Action.ALLOW, plan, dry_run=True),
+            shadow_prefix=DRY_RUN_ALLOW_PREFIX,
+        ),
+        # Only admitted connections come past the ALLOW filter: its copy names what admitted them.
+        _filter(rules=None, shadow_rules=allow, shadow_prefix=ATTRIBUTION_PREFIX),
+    ]
+    return [item for item in filters if item is not None]
+
+
+def _fail_closed(policy: Policy) -> Policy:
+    """A policy that cannot be enforced closes its workloads, under its own name.
+
+    Dry-run stays dry-run, and AUDIT, which never blocks, audits everything.
+    """
+    if not policy.unsupported:
+        return policy
+    action = Action.AUDIT if policy.action is Action.AUDIT else Action.DENY
+    return replace(policy, action=action, rules=(Rule(),))
+
+
+_RBAC_ACTIONS = {Action.ALLOW: RBAC.ALLOW, Action.DENY: RBAC.DENY, Action.AUDIT: RBAC.LOG}
+
+
+def _rules(action: Action, policies: Iterable[Policy], *, dry_run: bool | None = None) -> RBAC | None:
+    """The rule set of one action, enforced or dry-run (None: both); None where no policy belongs to it.
+
+    An ALLOW set that is there but empty (no rules, or all of them dropped) admits nothing.
+    """
+    chosen = [p for p in policies if p.action is action and dry_run in (None, p.dry_run)]
+    if not chosen:
+        return None
+    return RBAC(
+        action=_RBAC_ACTIONS[action],
+        policies={
+            policy_id(policy, index): _compile(on_tcp)
+            for policy in chosen
+            for index, rule in enumerate(policy.rules)
+            if (on_tcp := without_http(rule, action)) is not None
+        },
+    )
+
+
+# "On a TCP connection an ALLOW rule with an HTTP-only field is ignored as a whole, so less is allowed; in any
+# other rule only the HTTP-only condition is ignored, so more is denied (or audited)."
+def without_http(rule: Rule, action: Action) -> Rule | None:
+    """The rule as it stands on plain TCP; None where it is dropped."""
+    if action is Action.ALLOW:
+        clauses = (*rule.sources, *rule.operations, rule.when)
+        has_http = any(condition.layer is Layer.HTTP for clause in clauses for condition in clause)
+        return None if has_http else rule
+    return Rule(
+        sources=tuple(map(_tcp_part, rule.sources)),
+        operations=tuple(map(_tcp_part, rule.operations)),
+        when=_tcp_part(rule.when),
+    )
+
+
+def _tcp_part(clause: Clause) -> Clause:
+    return tuple(condition for condition in clause if condition.layer is not Layer.HTTP)
+
+
+def _compile(rule: Rule) -> RbacPolicy:
+    """Envoy judges destination and source apart: each `when` condition joins the side of its attribute."""
+    when_permissions = tuple(condition for condition in rule.when if condition.key in _PERMISSIONS.matchers)
+    when_principals = tuple(condition for condition in rule.when if condition.key in _PRINCIPALS.matchers)
+    return RbacPolicy(
+        permissions=[_match((*part, *when_permissions), _PERMISSIONS) for part in rule.operations or ((),)],
+        principals=[_match((*part, *when_principals), _PRINCIPALS) for part in rule.sources or ((),)],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """One half of an Envoy policy: a matcher for each attribute's value, and how matchers combine."""
+
+    matchers: Mapping[str, Callable[[str], Message]]
+    anything: Callable[[], Message]
+    every: Callable[[list[Message]], Message]
+    some: Callable[[list[Message]], Message]
+    negated: Callable[[Message], Message]
+
+
+def _match(clause: Clause, side: _Side) -> Message:
+    """Every condition of the clause: one of its values, none of its not_values."""
+    demands = []
+    for condition in clause:
+        matcher = side.matchers[condition.key]
+        if condition.values:
+            demands.append(_joined(map(matcher, condition.values), side.some))
+        if condition.not_values:
+            demands.append(side.negated(_joined(map(matcher, condition.not_values), side.some)))
+    return _joined(demands, side.every) if demands else side.anything()
+
+
+def _joined(parts: Iterable[Message], join: Callable[[list[Message]], Message]) -> Message:
+    first, *others = parts
+    return join([first, *others]) if others else first
+
+
+def _cidr(value: str) -> CidrRange:
+    network = ipaddress.ip_network(value, strict=False)
+    return CidrRange(
+        address_prefix=str(network.network_address), prefix_len=UInt32Value(value=network.prefixlen)
+    )
+
+
+# The attributes of Layer.TLS take their rows in these two tables once workloads speak mutual TLS; until then
+# a policy that uses one is unsupported and never gets this far.
+_PERMISSIONS = _Side(
+    matchers={
+        "destination.port": lambda value: Permission(destination_port=int(value)),
+        "destination.ip": lambda value: Permission(destination_ip=_cidr(value)),
+    },
+    anything=lambda: Permission(any=True),
+    every=lambda parts: Permission(and_rules=Permission.Set(rules=parts)),
+    some=lambda parts: Permission(or_rules=Permission.Set(rules=parts)),
+    negated=lambda part: Permission(not_rule=part),
+)
+
+_PRINCIPALS = _Side(
+    matchers={
+        "source.ip": lambda value: Principal(direct_remote_ip=_cidr(value)),
+        "remote.ip": lambda value: Principal(remote_ip=_cidr(value)),
+    },
+    anything=lambda: Principal(any=True),
+    every=lambda parts: Principal(and_ids=Principal.Set(ids=parts)),
+    some=lambda parts: Principal(or_ids=Principal.Set(ids=parts)),
+    negated=lambda part: Principal(not_id=part),
+)
+
+
+def _filter(*, rules: RBAC | None, shadow_rules: RBAC | None, shadow_prefix: str) -> Filter | None:
+    if rules is None and shadow_rules is None:
+        return None
+    config = Any()
+    # Maps serialize in no fixed order by default; a push whose bytes differ cuts connections.
+    config.Pack(
+        NetworkRbac(
+            rules=rules,
+            shadow_rules=shadow_rules,
+            shadow_rules_stat_prefix=shadow_prefix if shadow_rules is not None else "",
+            stat_prefix=STAT_PREFIX,
+        ),
+        deterministic=True,
+    )
+    return Filter(name=FILTER_NAME, typed_config=config)

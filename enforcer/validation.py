@@ -1,0 +1,120 @@
+"""What the validating webhook refuses and what it warns about.
+
+The CRD schema has run before: shapes, enums and list limits are its part. Every message starts with the field
+as its author wrote it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from enforcer.attributes import Layer
+from enforcer.policy import DRY_RUN_ANNOTATION, Action, Clause, Policy, examine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    errors: tuple[str, ...] = ()
+    """Reasons to refuse the object; empty = admit it."""
+    warnings: tuple[str, ...] = ()
+    """Told to the author of an admitted object."""
+
+
+def review(document: Mapping[str, object], *, old: Mapping[str, object] | None = None) -> Verdict:
+    """Judges an object of security.istio.io as it would be stored; `old` is what an update replaces.
+
+    An update that changes nothing of what we judge is admitted even where it could not be created today, so
+    that labels and finalizers of an older object stay editable.
+    """
+    match document.get("kind"):
+        case "AuthorizationPolicy":
+            verdict = _review_authorization_policy(document)
+        case "PeerAuthentication":
+            verdict = Verdict(errors=tuple(_peer_authentication_errors(document)))
+        case kind:
+            verdict = Verdict(errors=(f'kind: "{kind}" is not a kind that this webhook judges',))
+    if old is not None and _judged(old) == _judged(document):
+        return Verdict(warnings=verdict.warnings)
+    return verdict
+
+
+def _review_authorization_policy(document: Mapping[str, object]) -> Verdict:
+    policy, problems = examine(document)
+    errors = [str(problem) for problem in problems]
+    if not any(problem.path == "spec.action" for problem in problems):
+        errors += _action_errors(policy, document)
+    # A policy for gateways meets no sidecar, so nothing in it can be beyond this enforcer.
+    errors += () if policy.targets_gateway else policy.unsupported
+    return Verdict(errors=tuple(errors), warnings=() if errors else tuple(_warnings(policy)))
+
+
+def _action_errors(policy: Policy, document: Mapping[str, object]) -> Iterator[str]:
+    action = policy.action.value
+    spec = _mapping(document, "spec")
+    if policy.action in (Action.DENY, Action.CUSTOM) and not spec.get("rules"):
+        yield f"spec.rules: {action} without rules never matches; write rules: [{{}}] to match everything"
+    if policy.action is Action.CUSTOM and not _mapping(spec, "provider").get("name"):
+        yield "spec.provider.name: CUSTOM needs the name of an external authorizer"
+    if policy.action is not Action.CUSTOM and spec.get("provider") is not None:
+        yield f"spec.provider: belongs to action CUSTOM only, not to {action}"
+    if policy.action in (Action.AUDIT, Action.CUSTOM) and _has_dry_run(document):
+        yield f"metadata.annotations[{DRY_RUN_ANNOTATION}]: is for ALLOW and DENY only, not for {action}"
+    if policy.action is Action.CUSTOM:
+        for index, key in _identity_keys(policy):
+            yield f"spec.rules[{index}]: {key} cannot be matched under action CUSTOM"
+
+
+_BEYOND_CUSTOM = ("source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain")
+
+
+def _identity_keys(policy: Policy) -> Iterator[tuple[int, str]]:
+    """Index of the rule and attribute of each condition on who the peer or the end user is."""
+    for index, rule in enumerate(policy.rules):
+        for clause in (*rule.sources, rule.when):
+            for condition in clause:
+                if condition.key in _BEYOND_CUSTOM or condition.key.startswith("request.auth."):
+                    yield index, condition.key
+
+
+def _warnings(policy: Policy) -> Iterator[str]:
+    if policy.selector is not None and not policy.selector:
+        yield "spec.selector: has no labels, so the policy covers every workload of its namespace"
+    if policy.action is not Action.DENY:
+        return
+    for index, rule in enumerate(policy.rules):
+        path = f"spec.rules[{index}]"
+        for number, operation in enumerate(rule.operations):
+            if not any(condition.key == "destination.port" for condition in operation):
+                yield f"{path}.to[{number}].operation: has no ports or notPorts; {_DENIES_ALL}"
+        for number, source in enumerate(() if rule.operations else rule.sources):
+            if _only_http(source):
+                yield f"{path}.from[{number}].source: has HTTP-only fields alone; {_DENIES_ALL}"
+
+
+_DENIES_ALL = (
+    "HTTP-only fields of a DENY rule are ignored on TCP, so it denies all TCP traffic in its scope; "
+    "name the ports it is meant for"
+)
+
+
+def _only_http(clause: Clause) -> bool:
+    return all(condition.layer is Layer.HTTP for condition in clause)
+
+
+def _peer_authentication_errors(document: Mapping[str, object]) -> Iterator[str]:
+    if _has_dry_run(document):
+        yield f"metadata.annotations[{DRY_RUN_ANNOTATION}]: is for AuthorizationPolicy only"
+    yield "spec.mtls: needs mutual TLS between workloads, which this enforcer does not offer"
+
+
+def _judged(document: Mapping[str, object]) -> tuple[object, object]:
+    annotations = _mapping(_mapping(document, "metadata"), "annotations")
+    return document.get("spec"), annotations.get(DRY_RUN_ANNOTATION)
+
+
+def _has_dry_run(document: Mapping[str, object]) -> bool:
+    return DRY_RUN_ANNOTATION in _mapping(_mapping(document, "metadata"), "annotations")
+
+
+def _mapping(parent: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = parent.get(name)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,1 @@
+"""What sidecars are told: snapshots (pure) and the service that delivers them."""

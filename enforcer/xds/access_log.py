@@ -1,0 +1,51 @@
+"""The inbound access log: one JSON line per connection, on the sidecar's standard output."""
+
+from __future__ import annotations
+
+from envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
+from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.struct_pb2 import Struct
+
+from enforcer import rbac
+
+
+def _metadata(key: str) -> str:
+    return f"%DYNAMIC_METADATA({rbac.METADATA_NAMESPACE}:{key})%"
+
+
+INBOUND_FORMAT = {
+    "log": "access",
+    "direction": "inbound",
+    "time": "%START_TIME%",
+    "source_ip": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "source_port": "%DOWNSTREAM_REMOTE_PORT%",
+    "destination_ip": "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%",
+    "destination_port": "%DOWNSTREAM_LOCAL_PORT%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "allowed_by": _metadata(rbac.ALLOWED_BY),
+    "dry_run": {
+        "allow_result": _metadata(rbac.DRY_RUN_ALLOW_RESULT),
+        "allow_policy": _metadata(rbac.DRY_RUN_ALLOW_POLICY),
+        "deny_result": _metadata(rbac.DRY_RUN_DENY_RESULT),
+        "deny_policy": _metadata(rbac.DRY_RUN_DENY_POLICY),
+    },
+    "audit_policy": _metadata(rbac.AUDITED_BY),
+    "peer_principal": "%DOWNSTREAM_PEER_URI_SAN%",
+}
+
+
+def inbound() -> AccessLog:
+    """The access log of the inbound chain's tcp_proxy: it also sees what a filter before it closed."""
+    fields = Struct()
+    fields.update(INBOUND_FORMAT)
+    config = StdoutAccessLog()
+    config.log_format.json_format.CopyFrom(fields)
+    packed = AnyMessage()
+    packed.Pack(config, deterministic=True)
+    return AccessLog(name="envoy.access_loggers.stdout", typed_config=packed)

@@ -1,0 +1,14 @@
+"""An ALLOW rule with an HTTP-only field loses the field instead of being ignored: it matches more, not nothing."""
+
+from enforcer import rbac
+from enforcer.policy import Action, Rule
+from tests.mutants.enforcers import run
+
+if __name__ == "__main__":
+    narrowed = rbac.without_http
+
+    def widened(rule: Rule, _action: Action) -> Rule | None:
+        return narrowed(rule, Action.DENY)
+
+    rbac.without_http = widened
+    run()
