@@ -87,7 +87,12 @@ class AccessBook:
                     return False
                 self._changed.wait(left)
 
-    def last(self, path: Path, number: int) -> tuple[AccessEntry, ...]:
-        """The last `number` entries of a path, fewer where there are fewer."""
+    def since(self, path: Path, start: int) -> tuple[AccessEntry, ...]:
+        """The entries of a path from its `start`-th connection on."""
         with self._changed:
-            return tuple(self._entries.get(path, ())[-number:]) if number else ()
+            return tuple(self._entries.get(path, ())[start:])
+
+    def forget(self) -> None:
+        """Between cases, together with the counts of what was sent."""
+        with self._changed:
+            self._entries.clear()

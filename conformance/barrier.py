@@ -38,7 +38,7 @@ class Barrier(Protocol):
 class StatusStream(Protocol):
     """Lines of `python3 -m enforcer status --follow`; `cluster.exec.ExecStream` is one."""
 
-    def receive(self, deadline: float) -> str: ...
+    def poll(self, deadline: float) -> str | None: ...
     def close(self) -> None: ...
 
 
@@ -69,15 +69,20 @@ class EnforcerStatus:
     def _follow(self) -> None:
         while not self._closing:
             try:
-                state = json.loads(self._stream.receive(time.monotonic() + 3600))
+                # In slices, because a stream is closed by the thread that reads it.
+                line = self._stream.poll(time.monotonic() + 0.1)
+                if line is None:
+                    continue
+                state = json.loads(line)
             except (ProbeError, ValueError) as error:
                 with self._changed:
                     self._broken = str(error)
                     self._changed.notify_all()
-                return
+                break
             with self._changed:
                 self._state = state
                 self._changed.notify_all()
+        self._stream.close()
 
     def wait(self, changes: Changes, *, pods: Sequence[str], timeout: float) -> Waited:
         begun = time.monotonic()
@@ -133,5 +138,4 @@ class EnforcerStatus:
 
     def close(self) -> None:
         self._closing = True
-        self._stream.close()
         self._thread.join(timeout=2.0)

@@ -223,6 +223,9 @@ def command(envoy: Path, bootstrap: Json) -> list[str]:
         "10",
         "--log-level",
         "warning",
+        # While the control plane is away Envoy tries five times a second, and would log each of them.
+        "--component-log-level",
+        "config:error",
     ]
 
 

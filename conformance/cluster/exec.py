@@ -38,10 +38,17 @@ class ExecStream:
     def receive(self, deadline: float) -> str:
         """The next line of standard output, by `deadline` (of time.monotonic). Raises ProbeError when
         the command ended or the deadline passed; the text has what it wrote to standard error."""
+        line = self.poll(deadline)
+        if line is None:
+            raise ProbeError(f"{self.what}: no line within its deadline{self._said()}")
+        return line
+
+    def poll(self, deadline: float) -> str | None:
+        """As `receive`, but the deadline passing is no error."""
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ProbeError(f"{self.what}: no line within its deadline{self._said()}")
+                return None
             if not self._client.is_open():
                 raise ProbeError(f"{self.what}: the command ended{self._said()}")
             try:
@@ -55,7 +62,7 @@ class ExecStream:
 
     def close(self) -> None:
         try:
-            self._client.close()
+            self._client.close(timeout=0)  # the peer's goodbye is not waited for
         except (WebSocketException, OSError):
             return  # gone already
 

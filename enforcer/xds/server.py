@@ -117,6 +117,7 @@ class Ads:
         reader = asyncio.create_task(self._read(requests, session, wake), name=f"xds-{node}")
         reader.add_done_callback(lambda _: wake.set())
         log.info("%s connected", node)
+        self._changed()
         try:
             await self._write(context, session, wake, reader)
         finally:

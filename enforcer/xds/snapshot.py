@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, BindConfig, SocketAddress
-from envoy.config.core.v3.base_pb2 import INBOUND, OUTBOUND, SocketOption, TrafficDirection
+from envoy.config.core.v3.base_pb2 import INBOUND, OUTBOUND, TrafficDirection
+from envoy.config.core.v3.socket_option_pb2 import SocketOption
 from envoy.config.listener.v3.listener_components_pb2 import (
     Filter,
     FilterChain,

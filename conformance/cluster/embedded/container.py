@@ -42,7 +42,7 @@ class StartFailure(Exception):
 def run_container(
     spec: ContainerSpec, *, namespaces: Sequence[int], stdio: Sequence[int], report: socket.socket
 ) -> NoReturn:
-    """As PID 1 of the container's new PID namespace; `namespaces` are the sandbox's, `stdio` three descriptors."""
+    """As PID 1 of a new PID namespace; `namespaces` are the sandbox's, `stdio` three descriptors."""
 
     def enter() -> None:
         for namespace in namespaces:
@@ -104,7 +104,7 @@ def _step(name: str, action: Callable[[], None]) -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StartFailure(f"{name}: {error.strerror}{where}") from error
-    except KeyError as error:
+    except ValueError as error:
         raise StartFailure(f"{name}: {error}") from error
 
 
@@ -131,7 +131,7 @@ def _execute(command: Command) -> NoReturn:
         raise StartFailure(f'chdir to cwd ("{command.cwd}") failed: {reason}') from error
     program = _find_program(command.argv[0], command.env.get("PATH", ""))
     try:
-        os.execve(program, command.argv, dict(command.env))
+        os.execve(program, list(command.argv), dict(command.env))  # noqa: S606 - as the pod spec says
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         code = {errno.ENOENT: _NOT_FOUND, errno.EACCES: _NOT_EXECUTABLE, errno.ENOEXEC: _NOT_EXECUTABLE}

@@ -3,8 +3,9 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
-from conformance.cluster.embedded.runtime import Process
+from conformance.cluster.embedded.runtime import Process, RuntimeFailure
 
 STDOUT = 1
 STDERR = 2
@@ -69,4 +70,5 @@ class RuntimeExecSession:
 
     async def kill(self) -> None:
         """End the process now."""
-        await self._process.signal(signal.SIGKILL)
+        with suppress(RuntimeFailure):  # the runtime has gone, and every process with it
+            await self._process.signal(signal.SIGKILL)

@@ -1,7 +1,9 @@
 """Names in the embedded cluster: each pod's own /etc/hosts, made from the Services. No DNS server."""
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,60 @@ Object = dict[str, Any]
 CLUSTER_DOMAIN = "cluster.local"
 # Only IPv4: a "::1 localhost" would be tried first and is nowhere listened on.
 HEADER = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostsFile:
+    """The hosts file of one pod, and what stands in it."""
+
+    pod: Object
+    ip: str
+    path: Path
+    text: str
+
+
+class HostsFiles:
+    """The hosts files of all pods, kept as the Services say. The mappings are the informers' live caches."""
+
+    def __init__(self, services: Mapping[Any, Object], pods: Mapping[Any, Object]) -> None:
+        self._services = services
+        self._pods = pods
+        self._files: dict[str, HostsFile] = {}
+        self._dirty = asyncio.Event()
+
+    def add(self, pod: Object, ip: str, path: Path) -> None:
+        """Write a pod's file and keep it true until it is removed."""
+        text = hosts_text(pod, ip, self._addresses())
+        write_hosts(path, text)
+        self._files[pod["metadata"]["uid"]] = HostsFile(pod=pod, ip=ip, path=path, text=text)
+
+    def remove(self, uid: str) -> None:
+        """Forget a pod's file."""
+        self._files.pop(uid, None)
+
+    def services_changed(self) -> None:
+        """A Service came, changed or went."""
+        self._dirty.set()
+
+    def pods_changed(self) -> None:
+        """A pod changed: that matters to headless Services only."""
+        if any((service.get("spec") or {}).get("clusterIP") == "None" for service in self._services.values()):
+            self._dirty.set()
+
+    async def run(self) -> None:
+        """Rewrite what changed until cancelled."""
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            addresses = self._addresses()
+            for uid, file in self._files.items():
+                text = hosts_text(file.pod, file.ip, addresses)
+                if text != file.text:
+                    write_hosts(file.path, text)
+                    self._files[uid] = HostsFile(pod=file.pod, ip=file.ip, path=file.path, text=text)
+
+    def _addresses(self) -> list[tuple[str, str, list[str]]]:
+        return service_addresses(self._services.values(), list(self._pods.values()))
 
 
 def service_addresses(services: Iterable[Object], pods: Sequence[Object]) -> list[tuple[str, str, list[str]]]:

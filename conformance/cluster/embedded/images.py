@@ -14,6 +14,7 @@ COMMANDS = f"{STATE}/bin"
 """Where the image's own commands stand, in the node and in every container."""
 
 _WORKLOADS = {"tcp-echo": "tcp_echo.py", "nc": "nc.py"}
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REGISTRIES = ("docker.io/library/", "docker.io/", "localhost/")
 
 
@@ -38,8 +39,13 @@ def find_image(name: str) -> Image:
         repository = repository.removeprefix(registry)
     if repository != REPOSITORY:
         raise ImageError(f"the embedded cluster has one image, {REPOSITORY}")
-    path = f"{COMMANDS}:{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    env = {"PATH": path, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108 - the container's own
+    path = f"{COMMANDS}:{Path(sys.executable).parent}:{_SYSTEM_PATH}"
+    env = {
+        "PATH": path,
+        "PYTHONPATH": str(PROJECT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/tmp",  # noqa: S108 - the container's own
+    }
     return Image(name=name, env=env)
 
 

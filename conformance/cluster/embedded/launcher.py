@@ -90,11 +90,10 @@ def start_node(
     options: Mapping[str, Any] | None = None,
     port: int = 0,
     seconds: float = READY_SECONDS,
-    python_path: tuple[str, ...] = (),
 ) -> Node:
     """Starts a node and waits for its readiness line. Raises NodeError.
 
-    `options` (JSON values) go to the entry; `python_path` is searched before the project for it.
+    `options` (JSON values) go to the entry, which must be importable from inside: not from /tmp or /run.
     """
     lifeline, held = os.pipe()
     ready, reported = os.pipe()
@@ -110,7 +109,7 @@ def start_node(
         log=log,
         starter=os.getpid() if main_thread else None,
     )
-    search = [*python_path, str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    search = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [sys.executable, "-m", "conformance.cluster.embedded.node", node_options.to_json()],
         stdin=subprocess.DEVNULL,

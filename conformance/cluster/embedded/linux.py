@@ -1,6 +1,7 @@
 """The Linux calls that Python 3.11 has no function for. Each raises OSError with the path it was about."""
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -42,13 +43,16 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
+# fmt: off
 CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE"
-    " NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT"
-    " SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE"
-    " AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
-    " PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
+    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE",
+    "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
+    "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+)
+# fmt: on
 """Names without `CAP_`; the position is the number."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -146,11 +150,16 @@ def make_readable_to_owner() -> None:
 
 
 def become(*, uid: int | None, capabilities: frozenset[str]) -> None:
-    """Takes the user and keeps just these capabilities, through execve too; nothing can be regained after it."""
+    """Takes the user and keeps just these capabilities, through execve too; nothing can be regained.
+
+    Raises ValueError for a capability that does not exist.
+    """
+    if unknown := capabilities - set(CAPABILITIES):
+        raise ValueError(f"unknown capability {min(unknown)}")
     kept = {CAPABILITIES.index(name) for name in capabilities}
     for number in range(len(CAPABILITIES)):
         # A kernel that knows fewer capabilities answers EINVAL for those it does not.
-        if number not in kept and _prctl(_PR_CAPBSET_DROP, number) < 0 and ctypes.get_errno() != 22:
+        if number not in kept and _prctl(_PR_CAPBSET_DROP, number) < 0 and ctypes.get_errno() != errno.EINVAL:
             _check(-1, f"drop CAP_{CAPABILITIES[number]}")
     if uid is not None:
         _check(_prctl(_PR_SET_KEEPCAPS, 1), "PR_SET_KEEPCAPS")

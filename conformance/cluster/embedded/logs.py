@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -80,7 +80,7 @@ class ContainerLog:
         tail_lines: int | None = None,
         since_seconds: float | None = None,
         limit_bytes: int | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Chunks of whole entries; with follow until the log is closed.
 
         A reader that falls behind by more than the log keeps loses the lines in between.

@@ -31,8 +31,8 @@ _DEVICE_LINKS = {
 
 _USER_NAMESPACES = (
     "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces"
-    " above 0, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), or run as root; in a container start"
-    " it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    " above 0, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), or run as root; in a container"
+    " start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
 )
 _PROC = (
     "something is mounted over part of /proc, as in a container: start it with"
@@ -87,7 +87,7 @@ def _unshare_and_map() -> None:
 
 
 def _mapped_by_child() -> bool:
-    """Enters the namespaces; a child outside writes the whole map. False: it may not (root of a container)."""
+    """Enters the namespaces; a child outside writes the whole map. False: it may not."""
     maps = {name: _identity(Path("/proc/self", name).read_text()) for name in ("uid_map", "gid_map")}
     parent = os.getpid()
     go_read, go_write = os.pipe()
@@ -129,7 +129,7 @@ def single_user() -> bool:
 def set_up_files() -> None:
     """As PID 1: what the node and every container sees. Raises NamespaceError.
 
-    The host's files, read-only; a fresh /proc; a /dev of six devices; private /tmp and /run; the node's state.
+    The host's files, read-only; a fresh /proc; a /dev of six devices; private /tmp and /run; the state.
     """
     perform(
         "make mounts private", _MOUNTS, lambda: linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
@@ -152,7 +152,7 @@ def _make_read_only() -> None:
 
 
 def mount_scratch(kept: tuple[str, ...] = ()) -> None:
-    """Fresh tmpfs on /tmp and /run; what the image needs of the old ones, and `kept`, shows through, read-only."""
+    """Fresh tmpfs on /tmp and /run; what the image has in the old ones, and `kept`, shows through."""
     for scratch in ("/tmp", "/run"):  # noqa: S108 - mount points
         shown = [path for path in (*needed_paths(), *kept) if path.startswith(scratch + "/")]
         opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown}

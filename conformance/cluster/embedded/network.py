@@ -30,7 +30,8 @@ SERVICES = "10.96.0.0/12"
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
 _IFF_UP = 1
 _LOOPBACK = 1
-# The node's ends of the veths are numbered by their pod's address: nobody has to ask the kernel for them.
+# Both ends of a veth are numbered by the pod's address (the kernel takes a number for the far end only with
+# one for the near): nobody has to ask for them, and nothing is taken twice.
 _FIRST_INDEX = 1 << 16
 
 _SYSCTLS = {
@@ -47,7 +48,7 @@ _POD_SYSCTLS = {**_SYSCTLS, "ipv4/ip_unprivileged_port_start": "0"}
 
 
 def set_up_node() -> None:
-    """In the node's fresh network namespace: loopback, forwarding, the gateway's address, the Services' route."""
+    """In a fresh network namespace: loopback, forwarding, the gateway's address, the Services' route."""
     _write_sysctl("ipv4/ip_forward", "1")
     _tune(_NODE_SYSCTLS)
     with NetlinkSocket(NETLINK_ROUTE) as route:
@@ -59,7 +60,7 @@ def set_up_node() -> None:
 
 
 def set_up_pod(*, ip: str, hostname: str) -> None:
-    """Takes the calling process into new network, UTS and IPC namespaces and joins them to the node's network.
+    """Takes the calling process into new network, UTS and IPC namespaces, joined to the node's network.
 
     Raises OSError.
     """
@@ -67,25 +68,24 @@ def set_up_pod(*, ip: str, hostname: str) -> None:
     with NetlinkSocket(NETLINK_ROUTE) as node:
         linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
         socket.sethostname(hostname)
-        node_end = _node_index(ip)
+        _tune(_POD_SYSCTLS)
+        index = _index(ip)
         with NetlinkSocket(NETLINK_ROUTE) as pod:
             _bring_up(pod, _LOOPBACK)
-            _add_veth(pod, "eth0", peer=_node_name(ip), peer_index=node_end, peer_network=node_network)
-            eth0 = socket.if_nametoindex("eth0")
-            _add_address(pod, eth0, ip)
-            _bring_up(pod, eth0)
-            _bring_up(node, node_end)
-            _add_route(node, ip, 32, node_end)
-            _add_route(pod, "0.0.0.0", 0, eth0, via=GATEWAY)
+            _add_veth(pod, "eth0", index, peer=_node_name(ip), peer_network=node_network)
+            _add_address(pod, index, ip)
+            _bring_up(pod, index)
+            _bring_up(node, index)
+            _add_route(node, ip, 32, index)
+            _add_route(pod, "0.0.0.0", 0, index, via=GATEWAY)
     os.close(node_network)
-    _tune(_POD_SYSCTLS)
 
 
 def remove_pod(ip: str) -> None:
     """Deletes both ends of the pod's veth. One that is gone is no error."""
     try:
         with NetlinkSocket(NETLINK_ROUTE) as route:
-            body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, _node_index(ip), 0, 0)
+            body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, _index(ip), 0, 0)
             route.request(_RTM_DELLINK, 0, body, about=_node_name(ip))
     except NetlinkError as error:
         if error.errno != errno.ENODEV:
@@ -103,7 +103,7 @@ def _node_name(ip: str) -> str:
     return f"p{ip}"
 
 
-def _node_index(ip: str) -> int:
+def _index(ip: str) -> int:
     return _FIRST_INDEX + (int(ipaddress.IPv4Address(ip)) & 0xFFFF)
 
 
@@ -112,13 +112,12 @@ def _bring_up(route: NetlinkSocket, index: int) -> None:
     route.request(_RTM_NEWLINK, 0, body, about=f"bring interface {index} up")
 
 
-def _add_veth(route: NetlinkSocket, name: str, *, peer: str, peer_index: int, peer_network: int) -> None:
+def _add_veth(route: NetlinkSocket, name: str, index: int, *, peer: str, peer_network: int) -> None:
     ifname, linkinfo, net_ns_fd = 3, 18, 28
     info_kind, info_data, veth_info_peer = 1, 2, 1
-    peer_header = struct.pack("BxHiII", socket.AF_UNSPEC, 0, peer_index, 0, 0)
-    peer_link = peer_header + attribute(ifname, peer) + attribute(net_ns_fd, peer_network)
-    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, 0, 0, 0)
-    body += attribute(ifname, name)
+    header = struct.pack("BxHiII", socket.AF_UNSPEC, 0, index, 0, 0)
+    peer_link = header + attribute(ifname, peer) + attribute(net_ns_fd, peer_network)
+    body = header + attribute(ifname, name)
     body += nested(
         linkinfo, attribute(info_kind, "veth"), nested(info_data, attribute(veth_info_peer, peer_link))
     )

@@ -8,7 +8,6 @@ Any of them ending ends all of them: PID 1 of a PID namespace takes the rest alo
 """
 
 import contextlib
-import fcntl
 import importlib
 import json
 import os
@@ -69,7 +68,7 @@ class NodeOptions:
     log: int
     """and the memory file that keeps the last of what the node wrote."""
     starter: int | None
-    """The process id whose death kills the node even while the lifeline is held open by another. None: no matter."""
+    """The process whose death kills the node even while another holds the lifeline open. None: no matter."""
 
     def to_json(self) -> str:
         return json.dumps({name: getattr(self, name) for name in self.__slots__})
@@ -96,10 +95,6 @@ def main(arguments: list[str]) -> int:
     options = NodeOptions.from_json(arguments[0])
     for fd in (options.ready, options.lifeline, options.log):
         os.set_inheritable(fd, False)
-    if options.starter is not None:
-        linux.die_with_parent(signal.SIGKILL)
-        if os.getppid() != options.starter:
-            return 0
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -114,8 +109,12 @@ def main(arguments: list[str]) -> int:
     except NamespaceError as error:
         _report(options.ready, {"error": f"{error.step}: {error.error}", "hint": error.remedy})
         return 1
+    if options.starter is not None:
+        # Only now: new credentials clear it.
+        linux.die_with_parent(signal.SIGKILL)
+        if os.getppid() != options.starter:
+            return 0
     output, written = os.pipe()
-    parent = os.getpid()
     alive, held = os.pipe()
     init = os.fork()
     if init == 0:
@@ -156,7 +155,7 @@ def _attend(init: int, options: NodeOptions, output: int) -> int:
 
 
 def _keep(output: int, log: int) -> bool:
-    """Moves what the node wrote to the log, which drops its older half when it is full. False: no more comes."""
+    """Moves what the node wrote to the log, which drops its older half when full. False: no more comes."""
     data = os.read(output, 65536)
     size = os.lseek(log, 0, os.SEEK_END)
     if size + len(data) > LOG_BYTES:
@@ -188,7 +187,7 @@ def _init(options: NodeOptions, host: socket.socket, *, parent_alive: int) -> in
     """PID 1 of the node."""
     linux.die_with_parent(signal.SIGKILL)
     # The parent may have ended before that line.
-    if os.get_blocking(parent_alive) and _at_end(parent_alive):
+    if _at_end(parent_alive):
         return 0
     try:
         set_up_files()

@@ -37,7 +37,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """A certificate authority of one cluster's life; elliptic curve keys, because they are made in no time."""
+    """A certificate authority of one cluster's life; elliptic curve keys are made in no time."""
 
     certificate: str  # PEM: the CA bundle
     _key: ec.EllipticCurvePrivateKey

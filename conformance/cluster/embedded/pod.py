@@ -3,18 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conformance.cluster.embedded.client import ApiClient, ApiClientError
-from conformance.cluster.embedded.containers import BackOff, Container, Surroundings, grace_of
 from conformance.cluster.embedded.environment import PodFacts
 from conformance.cluster.embedded.events import EventRecorder
 from conformance.cluster.embedded.hosts import HostsFiles
-from conformance.cluster.embedded.pod_status import PodMoment, changes, status_of, timestamp, waiting
+from conformance.cluster.embedded.pod_container import BackOff, Container, Surroundings, grace_of
+from conformance.cluster.embedded.pod_status import (
+    PodMoment,
+    changes,
+    merged_conditions,
+    status_of,
+    timestamp,
+)
 from conformance.cluster.embedded.runtime import Mount, Runtime, RuntimeFailure, SandboxSpec
 from conformance.cluster.embedded.volumes import (
     PodVolumes,
@@ -69,6 +75,7 @@ class PodWorker:
         self._failure: tuple[str, str] | None = None
         self._has_sandbox = False
         self._vanished = False
+        self._killing: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self._refresh = asyncio.Event()  # something that the pod's set-up waits for may have changed
         self._dirty = asyncio.Event()
@@ -87,6 +94,8 @@ class PodWorker:
     def vanish(self) -> None:
         """The object is gone (a forced deletion): end at once, there is nobody to tell."""
         self._vanished = True
+        if self._ending.is_set() and self._has_sandbox:  # its grace period has been cut short
+            self._killing = asyncio.create_task(self._kill(), name=f"kill of {self.path}")
         self._ending.set()
 
     def objects_changed(self) -> None:
@@ -133,7 +142,11 @@ class PodWorker:
             own_policy = "Always" if sidecar else ("Never" if policy == "Never" else "OnFailure")
             self._init.append(
                 Container(
-                    container, surroundings, policy=own_policy, first_reason="PodInitializing", sidecar=sidecar
+                    container,
+                    surroundings,
+                    policy=own_policy,
+                    first_reason="PodInitializing",
+                    sidecar=sidecar,
                 )
             )
         first_reason = "PodInitializing" if self._init else "ContainerCreating"
@@ -152,7 +165,7 @@ class PodWorker:
                     keeper.cancel()
                     # Every container has ended for good: what holds the pod's network is not needed any more.
                     await self._node.runtime.remove_sandbox(self.uid)
-        except* Exception as errors:  # noqa: BLE001 - one pod's failure is told in its status, the node lives on
+        except* Exception as errors:
             error = errors.exceptions[0]
             log.exception("pod %s", self.path, exc_info=error)
             self._failure = ("KubeletError", f"{type(error).__name__}: {error}")
@@ -178,8 +191,8 @@ class PodWorker:
                 self._event("", "FailedMount", str(error))
             except (RuntimeFailure, OSError) as error:
                 self._event("", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
-                # What is there of it is in the way of the next try.
-                await self._node.runtime.remove_sandbox(self.uid)
+                with suppress(RuntimeFailure):  # what is there of it is in the way of the next try
+                    await self._node.runtime.remove_sandbox(self.uid)
             else:
                 self._has_sandbox = True
                 self._mark(urgent=False)
@@ -190,31 +203,26 @@ class PodWorker:
             delay = min(delay * 2, LAST_RETRY_SECONDS)
         self._event("", "Failed", f"Error: {refusal}")
         for container in self.containers.values():
-            container.refuse(waiting("CreateContainerConfigError", refusal))
+            container.refuse("CreateContainerConfigError", refusal)
         return False
 
     async def _run_containers(self) -> None:
         """Init containers in their order, then all others; sidecars end when those have."""
-        sidecars: list[asyncio.Task[bool]] = []
-        try:
+        async with asyncio.TaskGroup() as group:
             for container in self._init:
-                run = asyncio.create_task(container.run(), name=f"container {container.name} of {self.path}")
-                if container.state.sidecar:
-                    sidecars.append(run)
-                    await container.started.wait()
-                    continue
-                sidecars.append(run)
-                succeeded = await run
-                sidecars.remove(run)
-                if not succeeded:
-                    return
-            await asyncio.gather(*(container.run() for container in self._main))
+                run = group.create_task(container.run(), name=f"container {container.name} of {self.path}")
+                if not container.state.sidecar:
+                    if await run:
+                        continue
+                    break
+                started = group.create_task(container.started.wait())
+                await asyncio.wait([run, started], return_when=asyncio.FIRST_COMPLETED)
+                started.cancel()
+                if run.done():  # a sidecar ends only when it is stopped
+                    break
+            else:
+                await asyncio.gather(*(container.run() for container in self._main))
             await self._stop_sidecars(grace_of(self.pod))
-            await asyncio.gather(*sidecars)
-        finally:
-            for run in sidecars:
-                run.cancel()
-            await asyncio.gather(*sidecars, return_exceptions=True)
 
     async def _stop_sidecars(self, grace: float) -> None:
         ends = time.monotonic() + grace
@@ -227,15 +235,15 @@ class PodWorker:
         grace = 0.0 if self._vanished else grace_of(self.pod)
         ends = time.monotonic() + grace
         others = [container for container in self.containers.values() if not container.state.sidecar]
-        stops = asyncio.gather(*(container.stop(grace=grace) for container in others))
-        await stops
+        await asyncio.gather(*(container.stop(grace=grace) for container in others))
         await self._stop_sidecars(max(0.0, ends - time.monotonic()))
-        await asyncio.wait([life], timeout=ENDED_SECONDS if self._running() else 0.5)
+        if self._has_sandbox:
+            await asyncio.wait([life], timeout=ENDED_SECONDS)
         if not self._vanished and grace > 0:
             await self._write_status()  # the last states, as a watch of the pod may want to see them
 
-    def _running(self) -> bool:
-        return any("running" in container.state.state for container in self.containers.values())
+    async def _kill(self) -> None:
+        await asyncio.gather(*(container.stop(grace=0) for container in self.containers.values()))
 
     async def _remove(self) -> None:
         """Free everything, then let the object go."""
@@ -287,8 +295,8 @@ class PodWorker:
                 main=[container.state for container in self._main],
                 failure=self._failure,
             )
-            previous = {**(self.pod.get("status") or {}), **self._written}
-            status = status_of(moment, previous, now=timestamp())
+            conditions = merged_conditions(self._written, self.pod.get("status") or {})
+            status = status_of(moment, {**self._written, "conditions": conditions}, now=timestamp())
             patch = changes(status, self._written)
             if not patch or self._vanished:
                 return
@@ -301,10 +309,8 @@ class PodWorker:
                     log.warning("status of %s: %s", self.path, error)
                     asyncio.get_running_loop().call_later(LAST_RETRY_SECONDS, self._dirty.set)
                 return
-            self._written = {**self._written, **status}
-            for key, value in patch.items():
-                if value is None:
-                    self._written = {k: v for k, v in self._written.items() if k != key}
+            merged = {**self._written, **patch}
+            self._written = {key: value for key, value in merged.items() if value is not None}
 
 
 def unsupported(spec: Object) -> str | None:
@@ -313,6 +319,3 @@ def unsupported(spec: Object) -> str | None:
         if spec.get(field):
             return f"{field} is not offered by the embedded cluster"
     return None
-
-
-StatusChanged = Callable[[PodWorker], None]

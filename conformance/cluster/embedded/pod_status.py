@@ -9,6 +9,8 @@ from conformance.cluster.embedded.environment import NODE_IP
 
 Object = dict[str, Any]
 
+OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
@@ -122,6 +124,15 @@ def exit_code_of(state: Mapping[str, Any]) -> int | None:
     """The exit code of a terminated state; None for any other."""
     code: int | None = state["terminated"]["exitCode"] if "terminated" in state else None
     return code
+
+
+def merged_conditions(written: Mapping[str, Any], seen: Mapping[str, Any]) -> list[Object]:
+    """The kubelet's own conditions as it wrote them, and those of others as they stand in the API."""
+    ours = [condition for condition in written.get("conditions") or () if condition["type"] in OWN_CONDITIONS]
+    others = [
+        condition for condition in seen.get("conditions") or () if condition["type"] not in OWN_CONDITIONS
+    ]
+    return [*ours, *others]
 
 
 def conditions_of(

@@ -132,9 +132,7 @@ def _probe_errors(probe: Mapping[str, Any], path: str) -> Errors:
 
 
 def pod_update_errors(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
-    if _fixed(new) != _fixed(old):
-        yield forbidden("spec", _UPDATE_TEXT)
-    elif old.get("nodeName") and new.get("nodeName") != old["nodeName"]:
+    if _fixed(new) != _fixed(old) or (old.get("nodeName") and new.get("nodeName") != old["nodeName"]):
         yield forbidden("spec", _UPDATE_TEXT)
 
 

@@ -24,6 +24,7 @@ KINDS: Mapping[tuple[str, str], str] = {
     ("policy/v1", "Eviction"): "Eviction",
     ("authentication.k8s.io/v1", "TokenRequest"): "TokenRequest",
     ("authentication.k8s.io/v1", "TokenReview"): "TokenReview",
+    ("authentication.k8s.io/v1", "SelfSubjectReview"): "SelfSubjectReview",
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview"): "SelfSubjectAccessReview",
     ("authorization.k8s.io/v1", "SubjectAccessReview"): "SubjectAccessReview",
     ("coordination.k8s.io/v1", "Lease"): "Lease",
@@ -161,6 +162,7 @@ MESSAGES: Mapping[str, str] = {
     "TokenRequest": "1 metadata:ObjectMeta 2 spec:TokenRequestSpec",
     "TokenRequestSpec": "1 audiences*:string 3 boundObjectRef:BoundObjectReference 4 expirationSeconds?:int",
     "BoundObjectReference": "1 kind:string 2 apiVersion:string 3 name:string 4 uid:string",
+    "SelfSubjectReview": "1 metadata:ObjectMeta",
     "TokenReview": "1 metadata:ObjectMeta 2 spec:TokenReviewSpec",
     "TokenReviewSpec": "1 token:string 2 audiences*:string",
     # authorization.k8s.io/v1

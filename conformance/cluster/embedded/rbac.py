@@ -1,7 +1,7 @@
 """Who may do what: RBAC roles and bindings, and the reviews that ask about them.
 
-Stored roles and bindings are joined by the bootstrap ones of `rbac_bootstrap.py`, which hold whether or not they
-have been stored; a stored role of the same name replaces the bootstrap one.
+Stored roles and bindings are joined by the bootstrap ones of `rbac_bootstrap.py`, which hold whether or not
+they have been stored; a stored role of the same name replaces the bootstrap one.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def _review(kind: str, user: User, body: Mapping[str, Any], list_objects: ListOb
         )
         reason = _why(user, wanted, resource.get("namespace") or "", list_objects)
     else:
+        path = path or {}
         wanted = _on_path(path.get("verb") or "", path.get("path") or "")
         reason = _why(user, wanted, "", list_objects)
     status: dict[str, Any] = {"allowed": bool(reason)}

@@ -150,6 +150,11 @@ BUILTINS: tuple[Resource, ...] = (
         verbs=_CREATE_ONLY,
     ),
     _builtin(
+        *("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview"),
+        namespaced=False,
+        verbs=_CREATE_ONLY,
+    ),
+    _builtin(
         *(_AUTHORIZATION, "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
         namespaced=False,
         verbs=_CREATE_ONLY,

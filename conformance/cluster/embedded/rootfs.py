@@ -3,7 +3,9 @@
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from conformance.cluster.embedded import linux
 from conformance.cluster.embedded.images import COMMANDS
@@ -14,11 +16,21 @@ from conformance.cluster.embedded.spec import Mount
 _SEALED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    tree: int
+    directory: bool
+
+    @classmethod
+    def take(cls, path: str) -> Self:
+        return cls(tree=linux.clone_tree(path), directory=Path(path).is_dir())
+
+
 def set_up_root(mounts: Sequence[Mount]) -> None:
     """In the container's new mount and PID namespaces. Raises OSError."""
     ordered = sorted(mounts, key=lambda mount: len(PurePosixPath(mount.target).parts))
-    # Opened first: the container's own /run and /tmp will hide them.
-    sources = [None if m.source is None else os.open(m.source, os.O_PATH | os.O_CLOEXEC) for m in ordered]
+    # Taken first: the container's own /run and /tmp will hide them.
+    sources = [None if mount.source is None else _Source.take(mount.source) for mount in ordered]
     own_root = any(not os.path.lexists(_top(mount.target)) for mount in ordered)
     if own_root:
         _enter_own_root()
@@ -36,8 +48,9 @@ def set_up_root(mounts: Sequence[Mount]) -> None:
         if source is None:
             linux.mount("tmpfs", mount.target, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV)
         else:
-            bind(f"/proc/self/fd/{source}", mount.target, read_only=mount.read_only)
-            os.close(source)
+            linux.attach_tree(source.tree, mount.target)
+            if mount.read_only:
+                linux.set_mount_attributes(mount.target, linux.MOUNT_ATTR_RDONLY, recursive=True)
     overlays.seal()
     if own_root:
         linux.set_mount_attributes("/", linux.MOUNT_ATTR_RDONLY, recursive=False)
@@ -72,11 +85,11 @@ class _Overlays:
     def __init__(self) -> None:
         self._parents: list[str] = []
 
-    def make_target(self, mount: Mount, source: int | None) -> None:
+    def make_target(self, mount: Mount, source: _Source | None) -> None:
         target = Path(mount.target)
         if target.exists():
             return
-        directory = source is None or Path(f"/proc/self/fd/{source}").is_dir()
+        directory = source is None or source.directory
         try:
             _make(target, directory=directory)
         except OSError as error:

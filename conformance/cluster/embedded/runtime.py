@@ -181,7 +181,7 @@ class Runtime:
         stdin: bool,
         tty: bool,
     ) -> Process:
-        """Runs a command in a running container, with its namespaces, user and capabilities. Raises StartError."""
+        """Runs a command in a running container, with its user and capabilities. Raises StartError."""
         answer = await self.request(
             "exec", container=container_id, argv=list(argv), env=dict(env), cwd=cwd, stdin=stdin, tty=tty
         )

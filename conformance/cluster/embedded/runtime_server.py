@@ -1,7 +1,7 @@
 """PID 1 of the node: makes sandboxes, starts and reaps processes. Synchronous, one thread, no event loop.
 
-Everything that takes time (a pod's network, a container's mounts) happens in a forked child, which reports over
-a socket of its own; this process only forks, waits in `select`, and answers. `runtime` is the other end.
+Everything that takes time (a pod's network, a container's mounts) happens in a forked child, which reports
+over a socket of its own; this process only forks, waits in `select`, and answers. `runtime` is the other end.
 """
 
 import contextlib
@@ -196,7 +196,8 @@ class RuntimeServer:
         theirs.close()
 
         def on_report(message: dict[str, Any] | None, _fds: list[int]) -> bool:
-            message = message or {"error": f"the network of {hostname} ({ip}) was not made"}
+            if message is None:
+                message = {"error": f"the network of {hostname} ({ip}) was not made"}
             if "error" in message:
                 del self._sandboxes[uid]
                 self._answer(call, message)
@@ -324,7 +325,7 @@ class RuntimeServer:
         child: Callable[[socket.socket], None],
         is_container: bool,
     ) -> _Process:
-        """Forks into the PID namespace that `enter` chooses; only children enter one, the caller never does."""
+        """Forks into the PID namespace that `enter` chooses; only children are ever in one."""
         report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             enter()

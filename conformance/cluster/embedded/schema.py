@@ -78,7 +78,7 @@ def _complaints(schema: Mapping[str, Any], path: str, *, top: bool = False) -> I
     if schema.get("uniqueItems"):
         yield f"{at('uniqueItems')}: Forbidden: uniqueItems cannot be set to true"
     if schema.get("properties") and "additionalProperties" in schema:
-        yield f"{at('additionalProperties')}: Forbidden: additionalProperties and properties are mutual exclusive"
+        yield f"{at('additionalProperties')}: Forbidden: it and properties are mutual exclusive"
     if schema.get("additionalProperties") is False:
         yield f"{at('additionalProperties')}: Forbidden: additionalProperties cannot be set to false"
     if kind == "array" and not isinstance(schema.get("items"), Mapping):
@@ -89,8 +89,8 @@ def _complaints(schema: Mapping[str, Any], path: str, *, top: bool = False) -> I
     for name, child in _children(schema, path):
         yield from _complaints(child, name)
     if "default" in schema:
-        for error in validate_value(schema["default"], schema, "", ABSENT):
-            yield f"{at('default')}{error.path and '.' + error.path}: {error.message}"
+        for error in validate_value(schema["default"], schema, at("default"), ABSENT):
+            yield f"{error.path}: {error.message}"
 
 
 def _pattern_complaints(schema: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -100,7 +100,8 @@ def _pattern_complaints(schema: Mapping[str, Any], path: str) -> Iterator[str]:
         try:
             re.compile(pattern)
         except re.error as error:
-            yield f"{path}.pattern: Invalid value: {quote(pattern)}: must be a valid regular expression: {error}"
+            why = f"must be a valid regular expression: {error}"
+            yield f"{path}.pattern: Invalid value: {quote(pattern)}: {why}"
     for keyword in _SUBSCHEMA_LISTS:
         for index, branch in enumerate(schema.get(keyword) or ()):
             yield from _branch_complaints(branch, f"{path}.{keyword}[{index}]")

@@ -89,6 +89,7 @@ def validate_value(value: Any, schema: Mapping[str, Any], path: str, old: Any) -
 def _check_type(value: object, schema: Mapping[str, Any], path: str) -> list[FieldError]:
     if value is None and schema.get("nullable"):
         return []
+    expected: tuple[str, ...]
     if schema.get("x-kubernetes-int-or-string"):
         expected = ("integer", "string")
     elif schema.get("type"):
@@ -123,16 +124,15 @@ def _check_alternatives(value: object, schema: Mapping[str, Any], path: str) -> 
         return [validate_value(value, branch, path, ABSENT) for branch in schema.get(keyword) or ()]
 
     errors: list[FieldError] = []
-    if results := each("anyOf"):
-        if all(results):
-            errors.append(complaint("validate at least one schema (anyOf)"))
-            errors += min(results, key=len)
+    if (results := each("anyOf")) and all(results):
+        errors.append(complaint("validate at least one schema (anyOf)"))
+        errors += _fewest(results)
     if results := each("oneOf"):
         valid = sum(not result for result in results)
         if valid != 1:
             found = "Found none valid" if valid == 0 else f"Found {valid} valid alternatives"
             errors.append(complaint(f"validate one and only one schema (oneOf). {found}"))
-            errors += min((result for result in results if result), key=len, default=[])
+            errors += _fewest([result for result in results if result])
     if results := each("allOf"):
         valid = sum(not result for result in results)
         for result in results:
@@ -142,6 +142,11 @@ def _check_alternatives(value: object, schema: Mapping[str, Any], path: str) -> 
     if "not" in schema and not validate_value(value, schema["not"], path, ABSENT):
         errors.append(complaint("not validate the schema (not)"))
     return errors
+
+
+def _fewest(results: list[list[FieldError]]) -> list[FieldError]:
+    """The complaints of the alternative that came closest."""
+    return sorted(results, key=len)[0] if results else []
 
 
 def _check_string(value: str, schema: Mapping[str, Any], path: str) -> list[FieldError]:

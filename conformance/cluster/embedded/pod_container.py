@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,14 +10,14 @@ from datetime import UTC, datetime
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from conformance.cluster.embedded import linux, probes
+from conformance.cluster.embedded import probes
 from conformance.cluster.embedded.client import ApiClientError
-from conformance.cluster.embedded.environment import ConfigError, Lookup, PodFacts, command_of, environment_of
-from conformance.cluster.embedded.images import ImageError, find_image
+from conformance.cluster.embedded.container_spec import container_spec
+from conformance.cluster.embedded.environment import ConfigError, Lookup, PodFacts
+from conformance.cluster.embedded.images import ImageError
 from conformance.cluster.embedded.logs import ContainerLog
 from conformance.cluster.embedded.pod_status import ContainerState, running, terminated, timestamp, waiting
 from conformance.cluster.embedded.runtime import (
-    ContainerSpec,
     Mount,
     Process,
     Runtime,
@@ -66,7 +65,13 @@ class Container:
     """A container's life. `policy` is Always, OnFailure or Never: its own, not the pod's."""
 
     def __init__(
-        self, spec: Object, surroundings: Surroundings, *, policy: str, first_reason: str, sidecar: bool = False
+        self,
+        spec: Object,
+        surroundings: Surroundings,
+        *,
+        policy: str,
+        first_reason: str,
+        sidecar: bool = False,
     ) -> None:
         self.spec = spec
         self.name: str = spec["name"]
@@ -119,6 +124,10 @@ class Container:
         self._stopping.set()
         await self._end(grace)
 
+    def refuse(self, reason: str, message: str) -> None:
+        """It will never be started: say why."""
+        self._set(state=waiting(reason, message), urgent=True)
+
     async def run_command(self, argv: Sequence[str]) -> tuple[int, str]:
         """(exit code, output) of a command in the running container; ended when the caller is cancelled.
 
@@ -147,7 +156,9 @@ class Container:
     async def _run_once(self) -> int | None:
         """The exit code of one instance; None where its configuration cannot be had yet."""
         try:
-            spec = await self._prepare()
+            spec = await container_spec(
+                self.spec, self._around.facts, mounts=self._around.mounts, lookup=self._around.lookup
+            )
         except ImageError as error:
             self._set(state=waiting("ErrImageNeverPull", str(error)), urgent=True)
             self._around.event(self.name, "ErrImageNeverPull", str(error))
@@ -168,25 +179,6 @@ class Container:
         except (StartError, RuntimeFailure) as error:
             return self._could_not_start(str(error))
         return await self._attend(process)
-
-    async def _prepare(self) -> ContainerSpec:
-        facts = self._around.facts
-        pod_context = facts.pod["spec"].get("securityContext") or {}
-        context = self.spec.get("securityContext") or {}
-        image = find_image(self.spec.get("image") or "")
-        uid = user_of(pod_context, context)
-        variables = await environment_of(self.spec, facts, image=image.env, lookup=self._around.lookup)
-        return ContainerSpec(
-            id=secrets.token_hex(32),
-            sandbox=facts.pod["metadata"]["uid"],
-            argv=command_of(self.spec, variables),
-            env=variables,
-            cwd=self.spec.get("workingDir") or image.cwd,
-            mounts=self._around.mounts(self.spec),
-            capabilities=capabilities_of(context),
-            uid=uid,
-            tty=bool(self.spec.get("tty")),
-        )
 
     def _could_not_start(self, message: str) -> int:
         state = terminated(
@@ -225,7 +217,8 @@ class Container:
         health = asyncio.create_task(self._watch_health(), name=f"probes of {self.name}")
         try:
             if self._stopping.is_set():  # it was asked to stop while it started
-                await process.signal(SIGKILL)
+                with suppress(RuntimeFailure):
+                    await process.signal(SIGKILL)
             code = await process.wait()
             self.process = None
             await asyncio.wait(pumps, timeout=LAST_OUTPUT_SECONDS)
@@ -286,7 +279,7 @@ class Container:
         )
 
     async def _watch_one(self, kind: probes.ProbeKind) -> None:
-        def changed(healthy: bool) -> None:  # noqa: FBT001 - the one thing it is told
+        def changed(healthy: bool) -> None:
             if kind is probes.ProbeKind.READINESS:
                 self._set(ready=healthy, urgent=True)
             elif healthy:
@@ -308,7 +301,9 @@ class Container:
         await probes.watch_health(kind, probe, self._target(), changed=changed, failed=failed)
 
     def _target(self) -> probes.ProbeTarget:
-        ports = {port["name"]: port["containerPort"] for port in self.spec.get("ports") or () if port.get("name")}
+        ports = {
+            port["name"]: port["containerPort"] for port in self.spec.get("ports") or () if port.get("name")
+        }
         return probes.ProbeTarget(ip=self._around.facts.ip, ports=ports, run=self.run_command)
 
     def _end_soon(self, grace: float) -> None:
@@ -383,27 +378,3 @@ def grace_of(pod: Object) -> float:
         if seconds is not None:
             return float(seconds)
     return 30.0
-
-
-def capabilities_of(context: Object) -> frozenset[str]:
-    """What the container is given: nothing but what it adds. Raises ConfigError for a privileged one."""
-    if context.get("privileged"):
-        raise ConfigError("privileged containers are not offered by the embedded cluster")
-    added = {name.upper().removeprefix("CAP_") for name in (context.get("capabilities") or {}).get("add") or ()}
-    if "ALL" in added:
-        return frozenset(linux.CAPABILITIES)
-    if unknown := sorted(added - set(linux.CAPABILITIES)):
-        raise ConfigError(f"unknown capability: {', '.join(unknown)}")
-    return frozenset(added)
-
-
-def user_of(pod_context: Object, context: Object) -> int | None:
-    """The user that the container runs as; None leaves the image's. Raises ConfigError."""
-    merged = {**pod_context, **{key: value for key, value in context.items() if value is not None}}
-    uid: int | None = merged.get("runAsUser")
-    if merged.get("runAsNonRoot"):
-        if uid is None:
-            raise ConfigError("container has runAsNonRoot and image will run as root")
-        if uid == 0:
-            raise ConfigError("container's runAsUser breaks non-root policy")
-    return uid

@@ -1,0 +1,218 @@
+"""The bench of one worker: its namespaces and workloads on a cluster, and everything kept open to them.
+
+Prober sessions are opened when first needed; the logs of every backend are followed from the start, because
+absence from them is part of every verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.attribution import AccessBook
+from conformance.barrier import Barrier
+from conformance.cluster.exec import open_exec
+from conformance.cluster.kube import Kube, log_lines
+from conformance.cluster.ready import has_sidecar, is_ready, wait_for_pods
+from conformance.errors import ProbeError, SetupError
+from conformance.logbook import LogBook, Tail
+from conformance.probe.session import CLIENT_COMMAND, Session
+from conformance.profile import Profile
+from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
+
+__all__ = ["Bench", "Pod", "pods_by_workload"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A workload's pod. `address` is its IP; `namespace` the real one."""
+
+    name: str
+    namespace: str
+    address: str
+    sidecar: bool
+    labels: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def pods_by_workload(names: Names, pods: list[dict[str, Any]], profile: Profile) -> dict[Ref, Pod]:
+    """Ready pods of the topology's workloads, by the label `app`."""
+    found: dict[Ref, Pod] = {}
+    for pod in pods:
+        metadata = pod["metadata"]
+        labels = metadata.get("labels") or {}
+        ref = Ref(name=str(labels.get("app", "")), namespace=names.logical(metadata["namespace"]))
+        if ref in WORKLOADS and is_ready(pod):
+            found[ref] = Pod(
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                address=pod["status"]["podIP"],
+                sidecar=has_sidecar(pod, profile.sidecar_container),
+                labels=labels,
+            )
+    return found
+
+
+class Bench:
+    """Everything a case needs, made by `stage.open_bench`. Used by one thread."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        profile: Profile,
+        names: Names,
+        pods: dict[Ref, Pod],
+        services: Mapping[Ref, str],
+        barrier: Barrier,
+    ) -> None:
+        self.kube = kube
+        self.profile = profile
+        self.names = names
+        self.pods = pods
+        self.services = services
+        self.barrier = barrier
+        self.logbook = LogBook()
+        self.access = AccessBook()
+        self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
+        self._sessions: dict[Ref, Session] = {}
+        self._tails: dict[Ref, list[Tail]] = {}
+        with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
+            list(pool.map(self._follow, [backend.ref for backend in self.backends]))
+
+    @property
+    def backends(self) -> list[Workload]:
+        return [workload for workload in WORKLOADS.values() if workload.ports]
+
+    def _follow(self, ref: Ref) -> None:
+        pod = self.pods[ref]
+        sources = [(ref.name, self.logbook.reader(str(ref)))]
+        if pod.sidecar and self.profile.attribution == "access-log":
+            sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
+        for container, read in sources:
+            response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container)
+
+            def end(response: Any = response) -> None:
+                # The reader's thread owns the response; shutting its socket down ends the reading.
+                response.shutdown()
+
+            name = f"{ref} {container}"
+            tail = Tail(log_lines(response), read=read, end=end, name=name)
+            self._tails.setdefault(ref, []).append(tail)
+
+    def host(self, target: Ref, via: str) -> str:
+        """What a prober connects to: the pod's address, or the Service's name."""
+        if via == "pod":
+            return self.pods[target].address
+        return f"{target.name}.{self.names.real(target.namespace)}"
+
+    def session(self, ref: Ref) -> Session:
+        """The prober in that workload. Raises ProbeError where it cannot be started."""
+        session = self._sessions.get(ref)
+        if session is not None and not session.broken:
+            return session
+        pod = self.pods[ref]
+        stream = open_exec(
+            self.kube,
+            namespace=pod.namespace,
+            pod=pod.name,
+            container=ref.name,
+            command=CLIENT_COMMAND,
+            what=f"prober in {ref}",
+        )
+        session = Session(stream, str(ref))
+        try:
+            session.boot(self.profile.deadlines.probe + 10)
+        except ProbeError:
+            session.close()
+            raise
+        self._sessions[ref] = session
+        return session
+
+    def session_in_use(self, ref: Ref) -> Session:
+        """The session that was started, broken or not."""
+        return self._sessions[ref]
+
+    def open_sessions(self, refs: set[Ref]) -> None:
+        """Opens several at once, so that a first sweep waits for the slowest and not for the sum."""
+        missing = [ref for ref in refs if ref not in self._sessions or self._sessions[ref].broken]
+        if missing:
+            with ThreadPoolExecutor(max_workers=len(missing)) as pool:
+                for future in [pool.submit(self.session, ref) for ref in missing]:
+                    with suppress(ProbeError):  # told again, as UNKNOWN, by the sweep that needs it
+                        future.result()
+
+    def silent_backends(self) -> list[str]:
+        """Backends whose log has ended, so that it proves nothing any more."""
+        return [str(ref) for ref, tails in self._tails.items() if tails[0].ended.is_set()]
+
+    def restart(self, ref: Ref) -> Pod:
+        """Deletes the workload's pod and waits for the next one. Raises SetupError."""
+        old = self.pods[ref]
+        self._drop(ref)
+        for path in self.sent:
+            if path[0] == str(ref):  # what the old sidecar has not told, nobody will
+                self.sent[path] = self.access.count(path)
+        key = self.kube.key(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": old.name, "namespace": old.namespace}}
+        )
+        self.kube.delete(key).or_raise(f"delete pod {old.key}")
+
+        def done(pods: list[dict[str, Any]]) -> bool:
+            fresh = pods_by_workload(self.names, pods, self.profile).get(ref)
+            return fresh is not None and fresh.name != old.name
+
+        deadline = time.monotonic() + self.profile.deadlines.ready
+        pods = wait_for_pods(
+            self.kube, old.namespace, done=done, deadline=deadline, what=f"the new pod of {ref}"
+        )
+        self.pods[ref] = pods_by_workload(self.names, pods, self.profile)[ref]
+        if ref in {backend.ref for backend in self.backends}:
+            self._follow(ref)
+        return self.pods[ref]
+
+    def _drop(self, ref: Ref) -> None:
+        session = self._sessions.pop(ref, None)
+        if session is not None:
+            session.close()
+        for tail in self._tails.pop(ref, []):
+            tail.close()
+
+    def forget(self) -> None:
+        """Before a case: nothing of earlier ones is looked for again."""
+        self.logbook.forget()
+        self.access.forget()
+        self.sent.clear()
+
+    def settle(self) -> None:
+        """After a case: the access logs are read to their end, so that no late line looks like a new one."""
+        if self.profile.attribution == "access-log":
+            injected = {path: sent for path, sent in self.sent.items() if not path[0].endswith(".legacy")}
+            self.access.wait_for(injected, deadline=time.monotonic() + 0.3)
+
+    def close(self) -> None:
+        for ref in list(self._sessions.keys() | self._tails.keys()):
+            self._drop(ref)
+        self.barrier.close()
+
+
+def service_addresses(kube: Kube, names: Names, namespaces: tuple[str, ...]) -> dict[Ref, str]:
+    """ClusterIPs of the topology's Services. Raises SetupError where one is missing."""
+    found: dict[Ref, str] = {}
+    for namespace in namespaces:
+        services, _ = kube.list("v1", "Service", namespace=names.real(namespace))
+        for service in services:
+            name = service["metadata"]["name"]
+            if name in SERVICES:
+                found[Ref(name=name, namespace=namespace)] = str(service["spec"].get("clusterIP", ""))
+        for name in SERVICES:
+            if Ref(name=name, namespace=namespace) not in found:
+                raise SetupError(f"the Service {name} is missing in {names.real(namespace)}")
+    return found

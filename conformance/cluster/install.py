@@ -1,0 +1,105 @@
+"""What the suite puts on a cluster, from manifests/ as they are: the enforcer, then a worker's workloads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conformance.cluster.kube import Kube
+from conformance.cluster.ready import Pods, wait_for_deployments
+from conformance.errors import InputError, SetupError
+from conformance.profile import Profile
+from conformance.topology import NAMESPACES, WORKLOADS, Names
+
+__all__ = ["MANIFESTS", "install_enforcer", "install_workloads", "remove_namespaces"]
+
+MANIFESTS = Path(__file__).resolve().parent.parent.parent / "manifests"
+# What others need is created first; everything else in the order of the files.
+FIRST = ("CustomResourceDefinition", "Namespace", "ServiceAccount")
+MANAGED_BY = {"app.kubernetes.io/managed-by": "authz-conformance"}
+
+
+def read_manifests(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """All documents, those that others need first. Raises InputError for what is not there or not YAML."""
+    found: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"the manifest {file} cannot be used: {error}") from None
+        found += [document for document in documents if document]
+    rank = {kind: number for number, kind in enumerate(FIRST)}
+    return sorted(found, key=lambda document: rank.get(document["kind"], len(FIRST)))
+
+
+def _apply_all(kube: Kube, documents: Iterable[dict[str, Any]], *, namespace: str = "") -> None:
+    for document in documents:
+        key, answer = kube.apply(document, namespace=namespace)
+        answer.or_raise(f"apply {key}")
+
+
+def install_enforcer(kube: Kube, profile: Profile, *, manifests: Path = MANIFESTS) -> None:
+    """CRDs, then the enforcer; returns when its Deployment is ready."""
+    crds = read_manifests(sorted((manifests / "crds").glob("*.yaml")))
+    _apply_all(kube, crds)
+    deadline = time.monotonic() + profile.deadlines.ready
+    _await_established(kube, crds, deadline)
+    kube.forget_kinds()
+    documents = read_manifests(sorted((manifests / "enforcer").glob("*.yaml")))
+    if not documents:
+        raise SetupError(f"there is no enforcer in {manifests / 'enforcer'}")
+    _apply_all(kube, documents, namespace=profile.root_namespace)
+    names = {item["metadata"]["name"] for item in documents if item["kind"] == "Deployment"}
+    wait_for_deployments(kube, profile.root_namespace, names, deadline=deadline)
+
+
+def _await_established(kube: Kube, crds: list[dict[str, Any]], deadline: float) -> None:
+    for crd in crds:
+        key = kube.key(crd)
+        pause = 0.005
+        while True:
+            status = kube.get(key).body.get("status") or {}
+            conditions = status.get("conditions") or []
+            if any(item.get("type") == "Established" and item.get("status") == "True" for item in conditions):
+                break
+            if time.monotonic() >= deadline:
+                raise SetupError(f"the API does not establish {key.name}")
+            time.sleep(pause)  # a handful of objects: a bounded poll
+            pause = min(pause * 2, 0.25)
+
+
+def install_workloads(
+    kube: Kube, profile: Profile, names: Names, *, manifests: Path = MANIFESTS
+) -> dict[str, Pods]:
+    """The three namespaces of a worker with their workloads; the ready pods by logical namespace.
+
+    Raises SetupError with the message of the first pod that cannot start."""
+    deadline = time.monotonic() + profile.deadlines.ready
+
+    def one(namespace: str) -> Pods:
+        real = names.real(namespace)
+        labels = dict(MANAGED_BY)
+        if namespace != "legacy":
+            labels |= profile.injection_labels
+        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
+        _apply_all(kube, [document])
+        wanted = [item.name for item in WORKLOADS.values() if item.namespace == namespace]
+        files = [manifests / "workloads" / f"{name}.yaml" for name in wanted]
+        _apply_all(kube, read_manifests(files), namespace=real)
+        return wait_for_deployments(kube, real, set(wanted), deadline=deadline)
+
+    with ThreadPoolExecutor(max_workers=len(NAMESPACES)) as pool:
+        futures = {namespace: pool.submit(one, namespace) for namespace in NAMESPACES}
+        return {namespace: future.result() for namespace, future in futures.items()}
+
+
+def remove_namespaces(kube: Kube, names: Names) -> None:
+    """Asks for the deletion of a worker's namespaces; does not wait for it."""
+    for namespace in NAMESPACES:
+        metadata = {"name": names.real(namespace)}
+        kube.delete(kube.key({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))

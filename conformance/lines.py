@@ -1,0 +1,90 @@
+"""Evidence as the record writes it down; docs/record.md explains every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from conformance.evidence import AccessEntry, Testimony, Waited
+from conformance.record import Line
+from conformance.scenario import Expectation, Scenario
+from conformance.sweep import Probed
+from conformance.verdict import Verdict
+
+__all__ = ["case_line", "finding", "probe_line", "waited_line"]
+
+
+def waited_line(waited: Waited) -> Line:
+    return {
+        "strategy": waited.strategy,
+        "landed": waited.landed,
+        "waited_ms": round(waited.seconds * 1000, 3),
+        "detail": waited.detail,
+    }
+
+
+def finding(requirement: str, *, severity: str, text: str) -> Line:
+    """Something a reader must know although no verdict hangs on it. `severity`: low, medium or high."""
+    return {"requirement": requirement, "severity": severity, "text": text}
+
+
+def probe_line(
+    probed: Probed,
+    *,
+    round_: int,
+    expectation: Expectation | None = None,
+    testimony: Testimony | None = None,
+    verdict: Verdict | None = None,
+    entries: Sequence[AccessEntry] = (),
+) -> Line:
+    """One probe with everything known of it."""
+    lane = probed.lane
+    seen = asdict(probed.seen)
+    seen["kind"] = probed.seen.kind.value
+    return {
+        "round": round_,
+        "from": str(lane.source),
+        "to": str(lane.target),
+        "via": lane.via,
+        "port": lane.port,
+        "workload": str(lane.workload),
+        "workload_port": lane.workload_port,
+        "nonce": probed.nonce,
+        "expected": expectation.outcome.value if expectation else "succeeded",
+        "by": expectation.by.describe() if expectation and expectation.by else None,
+        "observed": seen,
+        "described": probed.seen.describe(),
+        "testimony": asdict(testimony) if testimony else None,
+        "attribution": [{**asdict(entry), "described": entry.describe()} for entry in entries],
+        "status": verdict.status.value if verdict else None,
+        "failure": verdict.failure.value if verdict and verdict.failure else None,
+        "reason": verdict.reason if verdict else None,
+    }
+
+
+def case_line(scenario: Scenario, *, worker: str, result: Mapping[str, Any]) -> Line:
+    """A case's line: what it is, then what came of it; a case that did not run has only status and reason."""
+    empty: Line = {
+        "failure": None,
+        "started": None,
+        "duration_ms": None,
+        "policies": [],
+        "oracle": None,
+        "steps": [],
+        "controls": {},
+        "findings": [],
+        "time_to_enforce_ms": None,
+        "known_deviation": None,
+    }
+    return {
+        "line": "case",
+        "id": scenario.id,
+        "title": scenario.title,
+        "file": scenario.file.as_posix(),
+        "requirements": list(scenario.requirements),
+        "level": scenario.level.value,
+        "features": list(scenario.features),
+        "worker": worker,
+        **empty,
+        **result,
+    }

@@ -1,0 +1,214 @@
+"""One look at a step's truth table: rounds until they agree, both ends' testimony, who decided, verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.bench import Bench
+from conformance.evidence import AccessEntry, Controls, Kind, Outcome
+from conformance.lines import finding, probe_line
+from conformance.probe.converge import Convergence, converge
+from conformance.scenario import By, Expectation
+from conformance.steps import Hand
+from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, sweep
+from conformance.verdict import (
+    Decision,
+    Expected,
+    Failure,
+    Status,
+    Verdict,
+    is_breach,
+    judge,
+    judge_attribution,
+    judge_dry_run,
+    looks_right,
+    worst,
+)
+
+__all__ = ["Context", "Round", "look", "milliseconds"]
+
+Round = list[Probed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a look needs to know of the case. `begun` and `applied` are of time.monotonic; `findings` is the
+    case's list, added to."""
+
+    begun: float
+    applied: float
+    baseline: set[Lane]
+    findings: list[dict[str, Any]]
+
+
+def milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def look(
+    bench: Bench, hand: Hand, cases: Sequence[Case], line: dict[str, Any], context: Context
+) -> list[Verdict]:
+    """Rounds until they agree, then both ends' testimony and who decided, then the verdicts."""
+    denials = frozenset(bench.profile.denials)
+    targets = [case.lane for case in cases]
+    before = dict(bench.sent)
+
+    def expected(index: int, probed: Probed) -> Expected:
+        return probed.expected(cases[index].expectation.outcome, denials)
+
+    result: Convergence[Round] = converge(
+        lambda: sweep(bench, targets),
+        agrees=lambda round_: all(looks_right(expected(i, p), p.seen) for i, p in enumerate(round_)),
+        breaches=lambda round_: any(is_breach(expected(i, p), p.seen) for i, p in enumerate(round_)),
+        rounds=bench.profile.rounds,
+        timeout=bench.profile.deadlines.converge,
+    )
+    _note_rounds(result, line, context)
+    incomplete, alive, line["bypass"] = _markers(bench, targets)
+    entries_complete = _await_entries(bench, cases)
+    verdicts: list[Verdict] = []
+    last = len(result.rounds) - (bench.profile.rounds if result.first_stable is not None else 1)
+    for number, round_ in enumerate(result.rounds):
+        for index, probed in enumerate(round_):
+            lane = probed.lane
+            testimony = bench.logbook.testimony(
+                nonce=probed.nonce, line=probed.line, port=lane.workload_port, incomplete=incomplete
+            )
+            controls = Controls(
+                baseline=lane in context.baseline,
+                bypass=alive[(lane.workload, lane.workload_port)].kind is Kind.ANSWERED,
+                why=alive[(lane.workload, lane.workload_port)].describe(),
+            )
+            verdict = judge(expected(index, probed), probed.seen, controls, testimony)
+            is_last = number == len(result.rounds) - 1
+            if is_last and verdict.passed:
+                attributed = _attribution(bench, hand, cases[index].expectation, lane, before)
+                verdict = worst([verdict, *attributed])
+            counts = number >= last or verdict.failure in (Failure.EXPOSURE, Failure.DELIVERED)
+            if counts:
+                verdicts.append(_placed(verdict, cases[index], number))
+            _note_banner(probed, cases[index], context)
+            line["probes"].append(
+                probe_line(
+                    probed,
+                    round_=number + 1,
+                    expectation=cases[index].expectation,
+                    testimony=testimony,
+                    verdict=verdict,
+                    entries=_entries(bench, lane, before) if is_last else (),
+                )
+            )
+    if not entries_complete:
+        line["attribution"] = "incomplete: not every connection is in the access log"
+    if result.first_stable is None and worst(verdicts).passed:
+        reason = f"the rounds did not agree {bench.profile.rounds} times in a row within the deadline"
+        verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+    return verdicts
+
+
+def _placed(verdict: Verdict, case: Case, number: int) -> Verdict:
+    """The verdict with its lane in front, for a reader who sees only the worst one."""
+    outcome = case.expectation.outcome.value
+    reason = f"{case.lane} must be {outcome}: {verdict.reason} (round {number + 1})"
+    return Verdict(status=verdict.status, failure=verdict.failure, reason=reason)
+
+
+def _note_rounds(result: Convergence[Round], line: dict[str, Any], context: Context) -> None:
+    stable = result.first_stable
+    for number, (started, finished) in enumerate(zip(result.started, result.finished, strict=True)):
+        line["rounds"].append(
+            {
+                "number": number + 1,
+                "started_ms": milliseconds(started - context.begun),
+                "finished_ms": milliseconds(finished - context.begun),
+                "agreed": stable is not None and number >= stable,
+            }
+        )
+    if stable is not None:
+        line["timings"]["first_stable_ms"] = milliseconds(result.finished[stable] - context.begun)
+        line["time_to_enforce_ms"] = milliseconds(result.finished[stable] - context.applied)
+
+
+def _markers(bench: Bench, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
+    """Bypass probes of every probed port, and one in every backend's log. Why absence from the logs proves
+    nothing (empty = it does), the observations by workload and port, and their lines for the record."""
+    wanted = [(lane.workload, lane.workload_port) for lane in targets]
+    wanted += [(backend.ref, CONTROL_PORT) for backend in bench.backends]
+    seen = bypass(bench, wanted)
+    deadline = time.monotonic() + bench.profile.deadlines.testimony
+    dead = [
+        f"{ref}: {observation.describe()}"
+        for (ref, port), (_, observation) in seen.items()
+        if port == CONTROL_PORT and observation.kind is not Kind.ANSWERED
+    ]
+    markers = {nonce: str(ref) for (ref, _), (nonce, found) in seen.items() if found.kind is Kind.ANSWERED}
+    missing = bench.logbook.wait_for(markers, deadline=deadline)
+    causes = [f"no marker could be set in the log of {text}" for text in dead]
+    causes += [f"the marker was not found in the log of {name}" for name in sorted(missing)]
+    causes += [f"the log of {name} ended" for name in bench.silent_backends()]
+    lines = [
+        {"workload": str(ref), "port": port, "kind": found.kind.value, "why": found.describe()}
+        for (ref, port), (_, found) in seen.items()
+    ]
+    return "; ".join(causes), {target: found for target, (_, found) in seen.items()}, lines
+
+
+def _path(bench: Bench, lane: Lane) -> tuple[str, str, int]:
+    return str(lane.workload), bench.pods[lane.source].address, lane.workload_port
+
+
+def _await_entries(bench: Bench, cases: Sequence[Case]) -> bool:
+    """Waits for the access log's entries of all probes sent so far; not at all where no mesh tells."""
+    if bench.profile.attribution == "none":
+        return False
+    asserted = any(case.expectation.by or case.expectation.dry_run for case in cases)
+    paths = {_path(bench, case.lane) for case in cases if bench.pods[case.lane.workload].sidecar}
+    timeout = (
+        bench.profile.deadlines.attribution if asserted else min(0.2, bench.profile.deadlines.attribution)
+    )
+    return bench.access.wait_for(
+        {path: bench.sent.get(path, 0) for path in paths}, deadline=time.monotonic() + timeout
+    )
+
+
+def _entries(bench: Bench, lane: Lane, before: dict[tuple[str, str, int], int]) -> tuple[AccessEntry, ...]:
+    """This step's entries of a lane's path."""
+    path = _path(bench, lane)
+    return bench.access.since(path, before.get(path, 0))
+
+
+def _attribution(
+    bench: Bench, hand: Hand, expectation: Expectation, lane: Lane, before: dict[tuple[str, str, int], int]
+) -> list[Verdict]:
+    if bench.profile.attribution == "none" or not (expectation.by or expectation.dry_run):
+        return []
+    entries = _entries(bench, lane, before)
+    path = _path(bench, lane)
+    wanted = bench.sent.get(path, 0) - before.get(path, 0)
+    found: list[Verdict] = []
+    if expectation.by:
+        denied = expectation.outcome is not Outcome.SUCCEEDED
+        policy = _policy_name(hand, expectation.by)
+        decision = Decision(denied=denied, policy=policy, rule=expectation.by.rule)
+        found.append(judge_attribution(decision, entries, wanted=wanted))
+    if expectation.dry_run:
+        shadow = expectation.dry_run
+        named = None if shadow.policy is None else hand.policy_name(shadow.policy)
+        found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries))
+    return found
+
+
+def _policy_name(hand: Hand, by: By) -> str | None:
+    return None if by.policy is None else f"{hand.resolve(by.namespace)}/{hand.resolve(by.policy)}"
+
+
+def _note_banner(probed: Probed, case: Case, context: Context) -> None:
+    """A denied client of a server-first port that received the greeting: no breach, but to be told."""
+    if case.expectation.outcome is Outcome.REJECTED and probed.seen.kind is Kind.BANNER:
+        text = f"a denied client received a server-first backend's banner: {probed.lane}"
+        found = finding("RUN-04", severity="medium", text=text)
+        if found not in context.findings:
+            context.findings.append(found)

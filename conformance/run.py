@@ -1,0 +1,209 @@
+"""One case from beginning to end: baseline, then each step with its barrier and rounds, then recovery.
+
+The only room that composes cluster, probes and verdicts. What it returns is data: a verdict and the case's
+line of the record (docs/record.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance.barrier import Changes
+from conformance.bench import Bench
+from conformance.errors import ConformanceError
+from conformance.evidence import Kind, Waited
+from conformance.lines import probe_line, waited_line
+from conformance.look import Context, Round, look, milliseconds
+from conformance.probe.converge import Convergence, converge
+from conformance.scenario import Scenario, Step
+from conformance.steps import Hand, Made
+from conformance.sweep import Lane, all_lanes, bypass, lanes, sweep
+from conformance.verdict import Failure, Status, Verdict, worst
+
+__all__ = ["CaseResult", "run_case"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """`line` is the case's line of the record."""
+
+    verdict: Verdict
+    line: dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Notes:
+    """What a running case has gathered for its line."""
+
+    begun: float
+    verdicts: list[Verdict] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    controls: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    baseline: set[Lane] = field(default_factory=set)
+    unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
+
+
+def run_case(scenario: Scenario, bench: Bench) -> CaseResult:
+    """Runs it. What a mesh does wrong is in the verdict; what could not be asked is inconclusive."""
+    started = time.time()
+    notes = Notes(begun=time.monotonic())
+    hand = Hand(bench, scenario)
+    targets = all_lanes(scenario, bench.profile.dataplane)
+    bench.forget()
+    try:
+        bench.open_sessions({lane.source for lane in targets} | {ref.ref for ref in bench.backends})
+        if _baseline(bench, targets, notes):
+            for number, step in enumerate(scenario.steps, 1):
+                verdict = _step(bench, hand, step, number, notes)
+                notes.verdicts.append(verdict)
+                if not verdict.passed:
+                    break  # what follows builds on it
+    except ConformanceError as error:
+        notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=str(error)))
+    finally:
+        # Also when interrupted: what a case made must not be there for the next one.
+        undone = hand.undo()
+    notes.verdicts += undone.verdicts
+    _recovery(bench, targets, undone, notes)
+    bench.settle()
+    verdict = worst(notes.verdicts)
+    line = {
+        "status": verdict.status.value,
+        "failure": verdict.failure.value if verdict.failure else None,
+        "reason": verdict.reason,
+        "started": started,
+        "duration_ms": milliseconds(time.monotonic() - notes.begun),
+        "policies": hand.applied,
+        "steps": notes.steps,
+        "controls": notes.controls,
+        "findings": notes.findings,
+        "time_to_enforce_ms": max(
+            (step["time_to_enforce_ms"] for step in notes.steps if step["time_to_enforce_ms"] is not None),
+            default=None,
+        ),
+    }
+    return CaseResult(verdict=verdict, line=line)
+
+
+def _answered(round_: Round) -> bool:
+    return all(probed.seen.kind is Kind.ANSWERED for probed in round_)
+
+
+def _reach(bench: Bench, targets: Sequence[Lane], timeout: float) -> Convergence[Round]:
+    """Sweeps until every lane answers once."""
+    return converge(
+        lambda: sweep(bench, targets),
+        agrees=_answered,
+        breaches=lambda _: False,
+        rounds=1,
+        timeout=timeout,
+    )
+
+
+def _baseline(bench: Bench, targets: Sequence[Lane], notes: Notes) -> bool:
+    """Whether every lane answers before anything is applied; without it no denial means anything."""
+    if not targets:
+        return True
+    result = _reach(bench, targets, bench.profile.deadlines.baseline)
+    notes.baseline = {probed.lane for probed in result.last if probed.seen.kind is Kind.ANSWERED}
+    notes.controls["baseline"] = _control_line(result)
+    missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
+    if missing:
+        said = "; ".join(f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4])
+        reason = f"the baseline does not hold, so nothing can be concluded: {said}"
+        notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+    return not missing
+
+
+def _recovery(bench: Bench, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
+    """Everything is deleted: every lane must answer again."""
+    if not targets or not (undone.written or undone.deleted or notes.steps):
+        return
+    begun = time.monotonic()
+    waited = _barrier(bench, undone.changes, targets)
+    result = _reach(bench, targets, bench.profile.deadlines.recovery)
+    line = _control_line(result)
+    line["barrier"] = waited_line(waited)
+    line["recovered_ms"] = milliseconds(time.monotonic() - begun) if result.first_stable is not None else None
+    notes.controls["recovery"] = line
+    missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
+    if not missing:
+        if not waited.landed:
+            reason = f"the deletion is not proven to have landed: {waited.detail}"
+            notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+        return
+    alive = bypass(bench, [(probed.lane.workload, probed.lane.workload_port) for probed in missing])
+    said = "; ".join(f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4])
+    denied = all(
+        probed.seen.kind in bench.profile.denials
+        and alive[(probed.lane.workload, probed.lane.workload_port)][1].kind is Kind.ANSWERED
+        for probed in missing
+    )
+    notes.verdicts.append(
+        Verdict(status=Status.FAILED, failure=Failure.NOT_RECOVERED, reason=said)
+        if denied and waited.landed
+        else Verdict(status=Status.INCONCLUSIVE, reason=f"the paths did not come back: {said}")
+    )
+
+
+def _control_line(result: Convergence[Round]) -> dict[str, Any]:
+    return {
+        "held": result.first_stable is not None,
+        "rounds": len(result.rounds),
+        "probes": [probe_line(probed, round_=len(result.rounds)) for probed in result.last],
+    }
+
+
+def _barrier(bench: Bench, changes: Changes, targets: Sequence[Lane]) -> Waited:
+    refs = dict.fromkeys(ref for lane in targets for ref in (lane.workload, lane.source))
+    pods = [bench.pods[ref].key for ref in refs if bench.pods[ref].sidecar]
+    return bench.barrier.wait(changes, pods=pods, timeout=bench.profile.deadlines.barrier)
+
+
+def _step(bench: Bench, hand: Hand, step: Step, number: int, notes: Notes) -> Verdict:
+    expectations = [item for item in step.expect if item.dataplane in (None, bench.profile.dataplane)]
+    cases = lanes(expectations)
+    line: dict[str, Any] = {
+        "number": number,
+        "change": step.change.describe(),
+        "file_line": step.line,
+        "api": [],
+        "barrier": None,
+        "rounds": [],
+        "probes": [],
+        "bypass": [],
+        "timings": {},
+        "time_to_enforce_ms": None,
+    }
+    notes.steps.append(line)
+    made = hand.make(step)
+    applied = time.monotonic()
+    line["api"] = made.api
+    line["timings"]["applied_ms"] = milliseconds(applied - notes.begun)
+    verdicts = list(made.verdicts)
+    notes.unproven.merge(made)
+    if cases and worst([*verdicts, _NOTHING_WRONG]).passed:
+        waited = _barrier(bench, notes.unproven.changes, [case.lane for case in cases])
+        line["barrier"] = waited_line(waited)
+        line["timings"]["landed_ms"] = milliseconds(time.monotonic() - notes.begun)
+        if waited.landed:
+            notes.unproven = Made()
+            context = Context(
+                begun=notes.begun, applied=applied, baseline=notes.baseline, findings=notes.findings
+            )
+            verdicts += look(bench, hand, cases, line, context)
+        else:
+            reason = f"the change is not proven to have landed: {waited.detail}"
+            verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+    verdict = worst(verdicts or [_NOTHING_WRONG])
+    line["status"] = verdict.status.value
+    line["failure"] = verdict.failure.value if verdict.failure else None
+    line["reason"] = verdict.reason
+    return verdict
+
+
+_NOTHING_WRONG = Verdict(status=Status.PASSED, reason="the API did as it must")

@@ -1,0 +1,174 @@
+"""Setting the stage: which cluster, the enforcer on it, a worker's workloads, and the bench made of them.
+
+Each phase is told in one line while it happens.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from conformance.barrier import EnforcerStatus
+from conformance.bench import Bench, pods_by_workload, service_addresses
+from conformance.cluster.exec import open_exec
+from conformance.cluster.existing import connect, read_environment
+from conformance.cluster.install import install_enforcer, install_workloads, remove_namespaces
+from conformance.cluster.kube import Kube
+from conformance.cluster.ready import is_ready
+from conformance.errors import InputError, ProbeError, SetupError
+from conformance.profile import Profile
+from conformance.topology import NAMESPACES, WORKLOADS, Names
+
+__all__ = ["Choice", "Cluster", "choose", "close_bench", "open_bench", "prepare", "start"]
+
+Say = Callable[[str], None]
+
+
+class Cluster(Protocol):
+    """A running cluster: embedded, or one that was there."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+    @property
+    def description(self) -> str: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which kind of cluster and why, in the words of the first line."""
+
+    kind: str  # embedded | existing
+    why: str
+
+
+def choose(
+    asked: str,
+    *,
+    kubeconfig: Path | None,
+    context: str | None,
+    profile: Profile,
+    which: Callable[[str], object],
+) -> Choice:
+    """Raises InputError where what was asked for cannot be had; never falls back silently."""
+    if asked == "kind":
+        raise InputError("this release cannot start a kind cluster", hint="--cluster embedded or existing")
+    if asked == "existing" or (asked == "auto" and (kubeconfig or context)):
+        why = "asked for" if asked == "existing" else "a kubeconfig or context is given"
+        return Choice(kind="existing", why=why)
+    if asked == "embedded":
+        if kubeconfig or context:
+            raise InputError("--kubeconfig and --context go with --cluster existing, not with embedded")
+        return Choice(kind="embedded", why="asked for")
+    if not profile.install_enforcer:
+        raise InputError(
+            f"the profile {profile.name} is for a mesh that exists",
+            hint="--cluster existing --kubeconfig FILE",
+        )
+    missing = [program for program in ("docker", "kind") if not which(program)]
+    if missing:
+        return Choice(kind="embedded", why=f"{' and '.join(missing)} not installed")
+    raise InputError(
+        "docker and kind are installed, but this release cannot start a kind cluster",
+        hint="--cluster embedded",
+    )
+
+
+def choose_here(asked: str, *, kubeconfig: Path | None, context: str | None, profile: Profile) -> Choice:
+    """`choose` with this machine's programs."""
+    return choose(asked, kubeconfig=kubeconfig, context=context, profile=profile, which=shutil.which)
+
+
+@contextmanager
+def phase(say: Say, what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    say(f"{what} in {time.monotonic() - begun:.1f} s")
+
+
+def start(choice: Choice, *, kubeconfig: Path | None, context: str | None, say: Say) -> Cluster:
+    """The cluster. Raises SetupError or InputError."""
+    say(f"cluster: {choice.kind} ({choice.why})")
+    if choice.kind == "existing":
+        return connect(kubeconfig, context)
+    # Only here: the other clusters need nothing of it.
+    from conformance.cluster.embedded.cluster import start_embedded
+
+    with phase(say, "cluster up"):
+        try:
+            cluster: Cluster = start_embedded()
+        except (OSError, RuntimeError) as error:
+            raise SetupError(f"the embedded cluster did not start: {error}") from error
+    return cluster
+
+
+def prepare(kube: Kube, profile: Profile, say: Say) -> None:
+    """What all workers share: the enforcer, where the profile brings it."""
+    if profile.install_enforcer:
+        with phase(say, "enforcer ready"):
+            install_enforcer(kube, profile)
+
+
+def open_bench(kube: Kube, profile: Profile, names: Names, say: Say) -> Bench:
+    """A worker's namespaces, workloads, barrier and log streams. Raises SetupError."""
+    with phase(say, "workloads ready"):
+        pods = install_workloads(kube, profile, names)
+    flat = [pod for group in pods.values() for pod in group]
+    found = pods_by_workload(names, flat, profile)
+    missing = sorted(str(ref) for ref in WORKLOADS if ref not in found)
+    if missing:
+        raise SetupError(f"no ready pod of {', '.join(missing)}")
+    without = [str(ref) for ref, pod in found.items() if WORKLOADS[ref].injected and not pod.sidecar]
+    if profile.dataplane == "sidecar" and without:
+        raise SetupError(f"no sidecar was injected into {', '.join(sorted(without))}")
+    with phase(say, "streams open"):
+        services = service_addresses(kube, names, NAMESPACES)
+        barrier = _enforcer_status(kube, profile)
+        try:
+            return Bench(
+                kube=kube, profile=profile, names=names, pods=found, services=services, barrier=barrier
+            )
+        except BaseException:
+            barrier.close()
+            raise
+
+
+def _enforcer_status(kube: Kube, profile: Profile) -> EnforcerStatus:
+    pods, _ = kube.list("v1", "Pod", namespace=profile.root_namespace, selector="app=enforcer")
+    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+    if not ready:
+        raise SetupError(f"no ready enforcer pod (app=enforcer) in {profile.root_namespace}")
+    try:
+        stream = open_exec(
+            kube,
+            namespace=profile.root_namespace,
+            pod=ready[0],
+            container="controller",
+            command=("python3", "-m", "enforcer", "status", "--follow"),
+            what="enforcer status",
+        )
+    except ProbeError as error:
+        raise SetupError(error.message) from None
+    status = EnforcerStatus(stream, awaited_kinds=profile.awaited_kinds)
+    try:
+        status.await_first(profile.deadlines.ready)
+    except SetupError:
+        status.close()
+        raise
+    return status
+
+
+def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, Any]]:
+    """What stands on the cluster before the first case, for the record."""
+    return read_environment(kube, [profile.root_namespace, *map(names.real, NAMESPACES)])
+
+
+def close_bench(bench: Bench, *, keep: bool) -> None:
+    bench.close()
+    if not keep:
+        remove_namespaces(bench.kube, bench.names)

@@ -1,0 +1,262 @@
+"""A step's change, made through the API, and what the API had to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance.barrier import Changes
+from conformance.bench import Bench
+from conformance.cluster.kube import Answer, ObjectKey
+from conformance.errors import SetupError
+from conformance.placeholders import resolve
+from conformance.scenario import Change, ChangeKind, Document, Refusal, Relabel, Scenario, Step
+from conformance.topology import Ref
+from conformance.verdict import Failure, Status, Verdict
+
+__all__ = ["Hand", "Made"]
+
+POD = {"apiVersion": "v1", "kind": "Pod"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Made:
+    """What one step did: `changes` for the barrier, `api` for the record, `verdicts` about the API."""
+
+    written: dict[ObjectKey, str] = field(default_factory=dict)
+    deleted: list[ObjectKey] = field(default_factory=list)
+    api: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def merge(self, later: Made) -> None:
+        """Adds the changes of a later step: what was deleted may have come back, and the reverse."""
+        for key, version in later.written.items():
+            self.written[key] = version
+            if key in self.deleted:
+                self.deleted.remove(key)
+        for key in later.deleted:
+            if key not in later.written:
+                self.written.pop(key, None)
+                self.deleted.append(key)
+
+    @property
+    def changes(self) -> Changes:
+        return Changes(written=self.written, deleted=tuple(self.deleted))
+
+    def note(self, action: str, what: str, answer: Answer) -> None:
+        entry = {"action": action, "object": what, "code": answer.code}
+        entry |= {"reason": answer.reason, "message": answer.message, "warnings": list(answer.warnings)}
+        self.api.append(entry)
+
+    def fail(self, failure: Failure, reason: str) -> None:
+        self.verdicts.append(Verdict(status=Status.FAILED, failure=failure, reason=reason))
+
+    def doubt(self, reason: str) -> None:
+        self.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+
+
+class Hand:
+    """Makes the changes of one case and remembers them, so that all can be undone."""
+
+    def __init__(self, bench: Bench, scenario: Scenario) -> None:
+        self._bench = bench
+        self._scenario = scenario
+        self._existing: dict[ObjectKey, None] = {}  # in the order of creation
+        self._labels: dict[Ref, dict[str, str | None]] = {}
+        self.applied: list[dict[str, Any]] = []
+
+    def resolve(self, value: Any) -> Any:
+        bench = self._bench
+        return resolve(
+            value,
+            names=bench.names,
+            pod_address=lambda ref: bench.pods[ref].address,
+            service_address=lambda ref: bench.services[ref],
+        )
+
+    def policy_name(self, name: str) -> str:
+        """namespace/name of a policy of this case: the manifest's own namespace, else foo."""
+        for document in self._scenario.documents:
+            if document.answers_to(name):
+                key = self._key(document)
+                return f"{key.namespace}/{key.name}"
+        return f"{self._bench.names.real('foo')}/{name}"
+
+    def make(self, step: Step) -> Made:
+        """The change. Raises SetupError where the API gives no answer or does not know a kind."""
+        made = Made()
+        change = step.change
+        match change.kind:
+            case ChangeKind.APPLY:
+                for selector in change.documents:
+                    self._apply(self._scenario.document(selector), step.refused, made)
+            case ChangeKind.PATCH:
+                self._patch(change, step.refused, made)
+            case ChangeKind.DELETE:
+                for selector in change.documents:
+                    self._delete(self._key(self._scenario.document(selector)), made)
+            case ChangeKind.LABEL if change.relabel:
+                self._relabel(change.relabel, made)
+            case ChangeKind.RESTART if change.restart:
+                self._restart(change.restart, made)
+            case ChangeKind.READ:
+                self._read(change, made)
+        if step.warnings is not None:
+            _check_warnings(step.warnings, made)
+        return made
+
+    def _key(self, document: Document) -> ObjectKey:
+        body = self.resolve(document.body)
+        return self._bench.kube.key(body, namespace=self._bench.names.real("foo"))
+
+    def _apply(self, document: Document, refused: Refusal | None, made: Made) -> None:
+        kube = self._bench.kube
+        body = self.resolve(document.body)
+        namespace = self._bench.names.real("foo")
+        key = kube.key(body, namespace=namespace)
+        before = _version(kube.get(key)) if refused else None
+        _, answer = kube.apply(body, namespace=namespace)
+        made.note("apply", str(key), answer)
+        if refused is None:
+            self.applied.append(body)
+        if answer.ok:
+            self._existing[key] = None
+        self._weigh(answer, key, refused, before, made)
+
+    def _patch(self, change: Change, refused: Refusal | None, made: Made) -> None:
+        key = self._key(self._scenario.document(change.documents[0]))
+        before = _version(self._bench.kube.get(key)) if refused else None
+        patch = self.resolve(dict(change.patch or {}))
+        answer = self._bench.kube.merge_patch(key, patch)
+        made.note("patch", str(key), answer)
+        if refused is None:
+            self.applied.append({"patch": patch, "of": str(key)})
+        self._weigh(answer, key, refused, before, made)
+
+    def _weigh(
+        self, answer: Answer, key: ObjectKey, refused: Refusal | None, before: str | None, made: Made
+    ) -> None:
+        said = f"{answer.code} {answer.reason}: {answer.message}"
+        if refused is None:
+            if answer.ok:
+                made.written[key] = str(answer.body["metadata"]["resourceVersion"])
+            elif answer.code >= 500 or answer.code == 429:
+                made.doubt(f"the API could not take {key}: {said}")
+            else:
+                made.fail(Failure.REFUSED, f"{key} was refused: {said}")
+            return
+        if answer.ok:
+            made.written[key] = str(answer.body["metadata"]["resourceVersion"])
+            made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
+            return
+        if refused.code is not None and answer.code != refused.code:
+            made.fail(Failure.NOT_REFUSED, f"{key} was refused with {said}; the code must be {refused.code}")
+        asserted = self._bench.profile.asserts_messages and refused.message
+        if asserted and self.resolve(refused.message) not in answer.message:
+            made.fail(Failure.NOT_REFUSED, f"{key}: {refused.message!r} is not in the refusal: {said}")
+        after = _version(self._bench.kube.get(key))
+        if after != before:
+            made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
+
+    def _delete(self, key: ObjectKey, made: Made) -> None:
+        answer = self._bench.kube.delete(key)
+        made.note("delete", str(key), answer)
+        if answer.ok or answer.code == 404:
+            self._existing.pop(key, None)
+            made.deleted.append(key)
+        else:
+            made.doubt(f"{key} could not be deleted: {answer.code} {answer.reason}: {answer.message}")
+
+    def _relabel(self, relabel: Relabel, made: Made) -> None:
+        pod = self._bench.pods[relabel.workload]
+        saved = self._labels.setdefault(relabel.workload, {})
+        labels: dict[str, str | None] = {str(self.resolve(k)): str(v) for k, v in relabel.put.items()}
+        labels |= dict.fromkeys(relabel.remove)
+        for name in labels:
+            saved.setdefault(name, pod.labels.get(name))
+        self._patch_labels(relabel.workload, labels, made)
+
+    def _patch_labels(self, ref: Ref, labels: Mapping[str, str | None], made: Made) -> None:
+        pod = self._bench.pods[ref]
+        key = self._bench.kube.key({**POD, "metadata": {"name": pod.name, "namespace": pod.namespace}})
+        answer = self._bench.kube.merge_patch(key, {"metadata": {"labels": dict(labels)}})
+        made.note("label", str(key), answer)
+        if answer.ok:
+            made.written[key] = str(answer.body["metadata"]["resourceVersion"])
+        else:
+            made.doubt(f"{key} could not be labelled: {answer.code} {answer.reason}: {answer.message}")
+
+    def _restart(self, ref: Ref, made: Made) -> None:
+        old = self._bench.pods[ref]
+        gone = self._bench.kube.key({**POD, "metadata": {"name": old.name, "namespace": old.namespace}})
+        new = self._bench.restart(ref)
+        self._labels.pop(ref, None)  # a new pod has the labels of its template
+        key = self._bench.kube.key({**POD, "metadata": {"name": new.name, "namespace": new.namespace}})
+        answer = self._bench.kube.get(key)
+        made.note("restart", str(key), answer)
+        made.deleted.append(gone)
+        if answer.ok:
+            made.written[key] = str(answer.body["metadata"]["resourceVersion"])
+
+    def _read(self, change: Change, made: Made) -> None:
+        reading = change.reading
+        if reading is None:
+            return
+        document = self._scenario.document(reading.document)
+        body = dict(self.resolve(document.body))
+        group, slash, _ = str(body["apiVersion"]).rpartition("/")
+        body["apiVersion"] = f"{group}{slash}{reading.version}"
+        if not self._bench.kube.serves(body["apiVersion"], document.kind):
+            made.doubt(f"the cluster does not serve {document.kind} in {body['apiVersion']}")
+            return
+        key = self._bench.kube.key(body, namespace=self._bench.names.real("foo"))
+        answer = self._bench.kube.get(key)
+        made.note(f"read as {reading.version}", str(key), answer)
+        if not answer.ok:
+            made.fail(Failure.READ_BACK, f"{key} cannot be read as {reading.version}: {answer.message}")
+            return
+        wanted_values = {"apiVersion": body["apiVersion"], **self.resolve(dict(reading.equals))}
+        for path, wanted in wanted_values.items():
+            found = _at(answer.body, path)
+            if found != wanted:
+                made.fail(Failure.READ_BACK, f"{key}: {path} is {found!r}, it must be {wanted!r}")
+
+    def undo(self) -> Made:
+        """Deletes everything that is still there and restores labels. Never raises for a refusal."""
+        made = Made()
+        for key in reversed(list(self._existing)):
+            try:
+                self._delete(key, made)
+            except SetupError as error:
+                made.doubt(error.message)
+        for ref, labels in self._labels.items():
+            self._patch_labels(ref, labels, made)
+        return made
+
+
+def _version(answer: Answer) -> str | None:
+    """The stored object's version; None where there is no object."""
+    return str(answer.body["metadata"]["resourceVersion"]) if answer.ok else None
+
+
+def _check_warnings(wanted: tuple[str, ...], made: Made) -> None:
+    sent = [text for entry in made.api for text in entry["warnings"]]
+    if not wanted and sent:
+        made.fail(Failure.WARNING, f"the API warned, and must not: {'; '.join(sent)}")
+    for text in wanted:
+        if not any(text in warning for warning in sent):
+            told = "; ".join(sent) or "nothing"
+            made.fail(Failure.WARNING, f"the API must warn of {text!r}; it said {told}")
+
+
+def _at(value: Any, path: str) -> Any:
+    """The value at a dotted path (`spec.rules.0.to`); None where there is none."""
+    for part in path.split("."):
+        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict):
+            value = value.get(part)
+        else:
+            return None
+    return value

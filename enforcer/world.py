@@ -1,0 +1,198 @@
+"""The cluster as the enforcer sees it: objects in, per-sidecar snapshots and policy verdicts out. No I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from enforcer import peer_authentication, policy, select
+from enforcer.errors import PolicyError
+from enforcer.inject import SIDECAR
+from enforcer.kube import Json
+from enforcer.mesh import MeshOptions
+from enforcer.policy import Policy
+from enforcer.watch import (
+    NAMESPACES,
+    PEER_AUTHENTICATIONS,
+    PODS,
+    POLICIES,
+    SERVICES,
+    Change,
+    Event,
+    Key,
+    Listed,
+)
+from enforcer.xds.snapshot import Snapshot, build
+
+KINDS = frozenset(kind.name for kind in (POLICIES, PEER_AUTHENTICATIONS, PODS, SERVICES, NAMESPACES))
+FINISHED = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A pod that has a sidecar. `ready`: it served already, so its sidecar had a configuration."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    ready: bool
+
+    @property
+    def node(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class World:
+    """Objects by key, and what follows from them. Not thread-safe: it belongs to the loop."""
+
+    def __init__(self, options: MeshOptions) -> None:
+        self._options = options
+        self._objects: dict[Key, Json] = {}
+        self._listed: set[str] = set()
+        self._policies: dict[str, dict[Key, Policy]] = defaultdict(dict)
+        self._epochs: dict[str, int] = defaultdict(int)
+        self._snapshots: dict[tuple[str, bool], tuple[object, Snapshot]] = {}
+        self.workloads: dict[str, Workload] = {}
+        self.rejected: dict[Key, str] = {}
+        """Objects that are in the API but cannot be enforced, and why."""
+        self.malformed: set[Key] = set()
+        """Those of them that do not even read as what they claim to be."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether every kind has been listed once: before that, absence means nothing."""
+        return self._listed >= KINDS
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The resourceVersion processed of every object."""
+        return {
+            str(key): str(document["metadata"].get("resourceVersion", ""))
+            for key, document in self._objects.items()
+        }
+
+    def documents(self, kind: str) -> dict[Key, Json]:
+        return {key: document for key, document in self._objects.items() if key.kind == kind}
+
+    def apply(self, event: Event) -> None:
+        """Takes a change, or a whole list of a kind."""
+        match event:
+            case Change(key=key, document=document):
+                self._set(key, document)
+            case Listed(kind=kind, documents=documents):
+                self._listed.add(kind)
+                for key in [key for key in self._objects if key.kind == kind and key not in documents]:
+                    self._set(key, None)
+                for key, document in documents.items():
+                    self._set(key, document)
+
+    def _set(self, key: Key, document: Json | None) -> None:
+        if document is None:
+            self._objects.pop(key, None)
+        else:
+            self._objects[key] = document
+        if key.kind in (POLICIES.name, PEER_AUTHENTICATIONS.name):
+            self._set_policy(key, document)
+        elif key.kind == PODS.name:
+            self._set_pod(key, document)
+
+    def _set_policy(self, key: Key, document: Json | None) -> None:
+        before = self._policies[key.namespace].pop(key, None)
+        self.rejected.pop(key, None)
+        self.malformed.discard(key)
+        if document is not None:
+            read = self._read_peer if key.kind == PEER_AUTHENTICATIONS.name else self._read_policy
+            parsed = read(key, document)
+            if parsed is not None:
+                self._policies[key.namespace][key] = parsed
+                if parsed.unsupported:
+                    self.rejected[key] = "; ".join(parsed.unsupported)
+        if before != self._policies[key.namespace].get(key):
+            self._epochs[key.namespace] += 1
+
+    def _read_policy(self, key: Key, document: Json) -> Policy:
+        try:
+            return policy.parse(document)
+        except PolicyError:
+            self.malformed.add(key)
+            return policy.parse_or_refuse(document)
+
+    def _read_peer(self, _: Key, document: Json) -> Policy | None:
+        return peer_authentication.as_policy(document)
+
+    def _set_pod(self, key: Key, document: Json | None) -> None:
+        workload = None if document is None else read_workload(document)
+        if workload is None:
+            self.workloads.pop(f"{key.namespace}/{key.name}", None)
+            for ipv6 in (False, True):
+                self._snapshots.pop((f"{key.namespace}/{key.name}", ipv6), None)
+        else:
+            self.workloads[workload.node] = workload
+
+    def _in_scope(self, namespace: str) -> Iterable[Policy]:
+        for scope in {namespace, self._options.root_namespace}:
+            yield from self._policies[scope].values()
+
+    def governing(self, workload: Workload) -> tuple[Policy, ...]:
+        """The policies of a workload, PeerAuthentications that must close it included."""
+        return select.govern(
+            self._in_scope(workload.namespace),
+            namespace=workload.namespace,
+            labels=workload.labels,
+            root_namespace=self._options.root_namespace,
+        )
+
+    def snapshot(self, node: str, *, ipv6: bool) -> Snapshot | None:
+        """The configuration of a sidecar; None while its pod, or anything else, is not known yet."""
+        workload = self.workloads.get(node)
+        if workload is None or not self.synced:
+            return None
+        basis = (
+            tuple(sorted(workload.labels.items())),
+            self._epochs[workload.namespace],
+            self._epochs[self._options.root_namespace],
+        )
+        known = self._snapshots.get((node, ipv6))
+        if known is not None and known[0] == basis:
+            return known[1]
+        snapshot = build(self.governing(workload), exempt=self._options.exempt, ipv6=ipv6)
+        self._snapshots[node, ipv6] = (basis, snapshot)
+        return snapshot
+
+    def selected(self, key: Key) -> list[Workload]:
+        """The workloads that a policy governs."""
+        parsed = self._policies[key.namespace].get(key)
+        if parsed is None:
+            return []
+        return [
+            workload
+            for workload in self.workloads.values()
+            if select.govern(
+                (parsed,),
+                namespace=workload.namespace,
+                labels=workload.labels,
+                root_namespace=self._options.root_namespace,
+            )
+        ]
+
+    def policy(self, key: Key) -> Policy | None:
+        return self._policies[key.namespace].get(key)
+
+
+def read_workload(pod: Json) -> Workload | None:
+    """The workload of a pod; None where it has no sidecar, or has ended."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    if status.get("phase") in FINISHED or not any(entry.get("name") == SIDECAR for entry in containers):
+        return None
+    ready = any(
+        condition.get("type") == "Ready" and condition.get("status") == "True"
+        for condition in status.get("conditions") or ()
+    )
+    return Workload(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        labels=metadata.get("labels") or {},
+        ready=ready,
+    )

@@ -1,0 +1,46 @@
+"""Fixtures of the embedded cluster's tests: real nodes, as the current user and, for root, as nobody, too."""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.embedded import node_cases as cases
+from tests.cluster.embedded.node_harness import Node, start
+
+NOBODY = 65534
+USERS = [pytest.param(None, id="own-user")]
+if os.geteuid() == 0:
+    USERS.append(pytest.param(NOBODY, id="nobody"))
+
+_numbers = itertools.count(10)
+
+
+@pytest.fixture(scope="module", params=USERS)
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    running = start(user=request.param)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def pod(node: Node) -> Iterator[str]:
+    ip = f"10.244.0.{next(_numbers)}"
+    node.run(cases.make_pod, ip=ip)
+    yield ip
+    node.run(cases.remove_pod, ip=ip)
+
+
+@pytest.fixture
+def server(node: Node) -> Iterator[str]:
+    ip = f"10.244.0.{next(_numbers)}"
+    node.run(cases.make_pod, ip=ip)
+    node.run(cases.serve, ip=ip)
+    yield ip
+    node.run(cases.remove_pod, ip=ip)
+
+
+@pytest.fixture
+def free_ip() -> str:
+    return f"10.244.0.{next(_numbers)}"
