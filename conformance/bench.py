@@ -7,7 +7,7 @@ absence from them is part of every verdict.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +25,10 @@ from conformance.profile import Profile
 from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
 
 __all__ = ["Bench", "Pod", "pods_by_workload"]
+
+
+# The pod's uid, and (containerID, restartCount) by container.
+Processes = tuple[str, dict[str, tuple[str, int]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,22 @@ class Bench:
     def silent_backends(self) -> list[str]:
         """Backends whose log has ended, so that it proves nothing any more."""
         return [str(ref) for ref, tails in self._tails.items() if tails[0].ended.is_set()]
+
+    def processes(self, refs: Iterable[Ref]) -> dict[Ref, Processes]:
+        """Which processes run the workloads now. Raises SetupError where a pod cannot be read."""
+        found: dict[Ref, Processes] = {}
+        for ref in refs:
+            pod = self.pods[ref]
+            metadata = {"name": pod.name, "namespace": pod.namespace}
+            key = self.kube.key({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+            body = self.kube.get(key).or_raise(f"read pod {pod.key}").body
+            containers = {
+                item["name"]: (item.get("containerID", ""), item.get("restartCount", 0))
+                for part in ("initContainerStatuses", "containerStatuses")
+                for item in body["status"].get(part) or []
+            }
+            found[ref] = (body["metadata"]["uid"], containers)
+        return found
 
     def restart(self, ref: Ref) -> Pod:
         """Deletes the workload's pod and waits for the next one. Raises SetupError."""

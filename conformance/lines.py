@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from conformance.evidence import AccessEntry, Testimony, Waited
 from conformance.record import Line

@@ -29,7 +29,7 @@ class Recorder:
         self.header = {"line": "header", "record": FORMAT, **header}
         self._planned: list[str] = list(header["planned"])
         self._waiting: dict[str, Line] = {}
-        self._written: set[str] = set()
+        self._lines: dict[str, Line] = {}  # written
         self._write(self.header, mode="x")
 
     def _write(self, line: Line, *, mode: str = "a") -> None:
@@ -38,23 +38,29 @@ class Recorder:
 
     def add(self, line: Line) -> None:
         """A case's line; a second one of the same case is not taken."""
-        if line["id"] in self._written or line["id"] in self._waiting or line["id"] not in self._planned:
+        if line["id"] in self._lines or line["id"] in self._waiting or line["id"] not in self._planned:
             return
         self._waiting[line["id"]] = line
         for planned in self._planned:
-            if planned in self._written:
+            if planned in self._lines:
                 continue
             if planned not in self._waiting:
                 break
             self._flush(planned)
 
     def _flush(self, planned: str) -> None:
-        self._write(self._waiting.pop(planned))
-        self._written.add(planned)
+        line = self._waiting.pop(planned)
+        self._write(line)
+        self._lines[planned] = line
+
+    def lines(self) -> list[Line]:
+        """Header and all cases so far, in the order of the plan."""
+        cases = self._lines | self._waiting
+        return [self.header, *(cases[name] for name in self._planned if name in cases)]
 
     def missing(self) -> list[str]:
         """Planned cases without a line so far."""
-        return [case for case in self._planned if case not in self._written and case not in self._waiting]
+        return [case for case in self._planned if case not in self._lines and case not in self._waiting]
 
     def finish(self, lost: Iterable[Line], footer: Mapping[str, Any]) -> None:
         """The lines of cases that never came, then the footer."""

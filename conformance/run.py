@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.barrier import Changes
-from conformance.bench import Bench
+from conformance.bench import Bench, Processes
 from conformance.errors import ConformanceError
 from conformance.evidence import Kind, Waited
 from conformance.lines import probe_line, waited_line
@@ -21,6 +21,7 @@ from conformance.probe.converge import Convergence, converge
 from conformance.scenario import Scenario, Step
 from conformance.steps import Hand, Made
 from conformance.sweep import Lane, all_lanes, bypass, lanes, sweep
+from conformance.topology import Ref
 from conformance.verdict import Failure, Status, Verdict, worst
 
 __all__ = ["CaseResult", "run_case"]
@@ -44,6 +45,7 @@ class Notes:
     controls: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     baseline: set[Lane] = field(default_factory=set)
+    processes: dict[Ref, Processes] = field(default_factory=dict)  # at the baseline
     unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
 
 
@@ -56,6 +58,7 @@ def run_case(scenario: Scenario, bench: Bench) -> CaseResult:
     bench.forget()
     try:
         bench.open_sessions({lane.source for lane in targets} | {ref.ref for ref in bench.backends})
+        notes.processes = bench.processes({ref for step in scenario.steps for ref in step.unchanged})
         if _baseline(bench, targets, notes):
             for number, step in enumerate(scenario.steps, 1):
                 verdict = _step(bench, hand, step, number, notes)
@@ -164,6 +167,20 @@ def _barrier(bench: Bench, changes: Changes, targets: Sequence[Lane]) -> Waited:
     return bench.barrier.wait(changes, pods=pods, timeout=bench.profile.deadlines.barrier)
 
 
+def _replaced(bench: Bench, step: Step, notes: Notes) -> list[Verdict]:
+    """A failure for each workload that must run as the same processes and does not."""
+    now = bench.processes(step.unchanged)
+    return [
+        Verdict(
+            status=Status.FAILED,
+            failure=Failure.RESTARTED,
+            reason=f"{ref} ran as {notes.processes[ref]}, now it is {found}",
+        )
+        for ref, found in now.items()
+        if found != notes.processes[ref]
+    ]
+
+
 def _step(bench: Bench, hand: Hand, step: Step, number: int, notes: Notes) -> Verdict:
     expectations = [item for item in step.expect if item.dataplane in (None, bench.profile.dataplane)]
     cases = lanes(expectations)
@@ -199,6 +216,7 @@ def _step(bench: Bench, hand: Hand, step: Step, number: int, notes: Notes) -> Ve
         else:
             reason = f"the change is not proven to have landed: {waited.detail}"
             verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+    verdicts += _replaced(bench, step, notes)
     verdict = worst(verdicts or [_NOTHING_WRONG])
     line["status"] = verdict.status.value
     line["failure"] = verdict.failure.value if verdict.failure else None

@@ -186,6 +186,7 @@ class Step:
     expect: tuple[Expectation, ...]
     refused: Refusal | None
     warnings: tuple[str, ...] | None  # None = not asserted, () = there must be none
+    unchanged: tuple[Ref, ...]  # run as the same processes since the baseline
     line: int
 
 

@@ -31,7 +31,18 @@ __all__ = ["SCENARIOS", "load_scenario", "load_scenarios"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CASE_KEYS = {"kind", "title", "requirements", "level", "features", "steps", "one_sided"}
-STEP_KEYS = {"apply", "delete", "label", "patch", "restart", "read", "refused", "warnings", "expect"}
+STEP_KEYS = {
+    "apply",
+    "delete",
+    "label",
+    "patch",
+    "restart",
+    "read",
+    "refused",
+    "warnings",
+    "expect",
+    "unchanged",
+}
 CHANGES = {"apply", "delete", "label", "patch", "restart", "read"}
 EXPECTATION_KEYS = {"from", "to", "ports", "outcome", "via", "by", "dry_run", "dataplane"}
 PLACEHOLDER = re.compile(r"(?<!\$)\$\{([^}]*)\}")
@@ -151,6 +162,7 @@ def _step(node: Node, documents: tuple[Document, ...]) -> Step:
         expect=tuple(found for child in nodes if (found := _expectation(child)) is not None),
         refused=refused,
         warnings=_warnings(node),
+        unchanged=_workloads(node.child("unchanged")),
         line=node.line,
     )
 
@@ -239,6 +251,14 @@ def _workload(node: Node, text: object) -> Ref | None:
         node.problem(f"there is no workload {ref}; there are: {', '.join(map(str, sorted(WORKLOADS)))}")
         return None
     return ref
+
+
+def _workloads(node: Node | None) -> tuple[Ref, ...]:
+    if node is None:
+        return ()
+    if not node.items():
+        node.problem("must be a list of workloads")
+    return tuple(ref for item in node.items() if (ref := _workload(item, item.value)) is not None)
 
 
 def _ref(node: Node, text: object) -> Ref | None:

@@ -50,6 +50,7 @@ class Failure(Enum):
     REFUSED = "refused by validation"
     WARNING = "wrong warnings"
     READ_BACK = "read back differently"
+    RESTARTED = "other processes than before"
     NOT_RECOVERED = "still rejected after deletion"
     DEVIATION = "known deviation expired or fixed"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enforcer import ports
+from enforcer.errors import EnforcerError
 from enforcer.mesh import Exempt, MeshOptions
 
 Json = dict[str, Any]
@@ -20,7 +21,7 @@ EXCLUDE_INBOUND = "traffic.sidecar.istio.io/excludeInboundPorts"
 EXCLUDE_OUTBOUND = "traffic.sidecar.istio.io/excludeOutboundPorts"
 
 
-class InjectionError(Exception):
+class InjectionError(EnforcerError):
     """A pod that asks for a sidecar it cannot have; it must not start without one."""
 
 

@@ -169,7 +169,10 @@ def _administration() -> Json:
 
 def _readiness() -> Json:
     """A static listener opens only once every initial answer has arrived: open means configured."""
-    route = {"match": {"path": "/healthz/ready"}, "route": {"cluster": ADMIN_CLUSTER, "prefix_rewrite": "/ready"}}
+    route = {
+        "match": {"path": "/healthz/ready"},
+        "route": {"cluster": ADMIN_CLUSTER, "prefix_rewrite": "/ready"},
+    }
     manager = {
         "@type": "type.googleapis.com/"
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enforcer import peer_authentication, policy, select
 from enforcer.errors import PolicyError
@@ -101,14 +101,17 @@ class World:
         before = self._policies[key.namespace].pop(key, None)
         self.rejected.pop(key, None)
         self.malformed.discard(key)
+        parsed: Policy | None
         if document is not None:
-            read = self._read_peer if key.kind == PEER_AUTHENTICATIONS.name else self._read_policy
-            parsed = read(key, document)
+            if key.kind == PEER_AUTHENTICATIONS.name:
+                parsed = peer_authentication.as_policy(document)
+            else:
+                parsed = self._read_policy(key, document)
             if parsed is not None:
                 self._policies[key.namespace][key] = parsed
-                if parsed.unsupported:
+                if parsed.unsupported and not parsed.targets_gateway:
                     self.rejected[key] = "; ".join(parsed.unsupported)
-        if before != self._policies[key.namespace].get(key):
+        if _meaning(before) != _meaning(self._policies[key.namespace].get(key)):
             self._epochs[key.namespace] += 1
 
     def _read_policy(self, key: Key, document: Json) -> Policy:
@@ -117,9 +120,6 @@ class World:
         except PolicyError:
             self.malformed.add(key)
             return policy.parse_or_refuse(document)
-
-    def _read_peer(self, _: Key, document: Json) -> Policy | None:
-        return peer_authentication.as_policy(document)
 
     def _set_pod(self, key: Key, document: Json | None) -> None:
         workload = None if document is None else read_workload(document)
@@ -178,6 +178,11 @@ class World:
 
     def policy(self, key: Key) -> Policy | None:
         return self._policies[key.namespace].get(key)
+
+
+def _meaning(parsed: Policy | None) -> Policy | None:
+    """A policy without what changes each time its status is written."""
+    return None if parsed is None else replace(parsed, resource_version="")
 
 
 def read_workload(pod: Json) -> Workload | None:

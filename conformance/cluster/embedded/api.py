@@ -12,6 +12,7 @@ from conformance.cluster.embedded.admission import Admission
 from conformance.cluster.embedded.answers import add_warnings, answer, answer_error
 from conformance.cluster.embedded.auth import Authenticator, User
 from conformance.cluster.embedded.lists import get, list_
+from conformance.cluster.embedded.patches import patch
 from conformance.cluster.embedded.rbac import authorize, authorize_path, denied, denied_path
 from conformance.cluster.embedded.registry import Registry
 from conformance.cluster.embedded.requests import Call, Target, parse_path, verb_of
@@ -27,7 +28,7 @@ from conformance.cluster.embedded.status import (
 from conformance.cluster.embedded.storage import Storage
 from conformance.cluster.embedded.streams import PodStreams
 from conformance.cluster.embedded.watches import watch
-from conformance.cluster.embedded.writes import create, patch, update
+from conformance.cluster.embedded.writes import create, update
 
 log = logging.getLogger(__name__)
 
@@ -187,6 +188,8 @@ def _document(server: Server, request: web.Request, user: User) -> web.StreamRes
         found = discovery.group_document(registry, parts[1])
     elif parts[0] == "apis" and len(parts) == 3:
         found = discovery.resource_list(registry, parts[1], parts[2])
+    elif path == "/openapi/v2":
+        return web.Response(body=openapi.EMPTY_V2, content_type=openapi.V2_TYPE)
     elif path == "/openapi/v3":
         found = openapi.index(registry)
     elif path.startswith("/openapi/v3/"):

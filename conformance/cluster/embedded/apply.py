@@ -15,6 +15,8 @@ from conformance.cluster.embedded.merge_keys import SET, ListKeys, Path
 from conformance.cluster.embedded.status import apply_conflict
 
 Fields = dict[str, Any]
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_KUBECTL = "kubectl"
 _IDENTITY = ("apiVersion", "kind")
 _IDENTITY_METADATA = ("name", "namespace", "creationTimestamp", "managedFields", "resourceVersion", "uid")
 
@@ -29,20 +31,21 @@ def server_side_apply(
     now: str,
     list_keys: ListKeys,
 ) -> dict[str, Any]:
-    """What stands after `manager` applied `applied` to `live`, a new object. Raises ApiError 409 on a conflict."""
+    """The new object after `manager` applied `applied` to `live`. Raises ApiError 409 on a conflict."""
     config = _without_identity(applied)
     wanted = _fields(config, (), list_keys)
     entries = [dict(entry) for entry in ((live or {}).get("metadata") or {}).get("managedFields") or []]
     mine = next((e for e in entries if _is(e, manager, subresource)), None)
     others = [e for e in entries if e is not mine]
+    before = (mine or {}).get("fieldsV1") or _client_side_fields(live, manager, list_keys)
     if live is not None:
         _settle_conflicts(live, config, wanted, others, force=force, list_keys=list_keys)
     result: dict[str, Any] = _merge(live or {}, config, (), list_keys)
-    if mine is not None:
+    if before:
         kept = wanted
         for entry in others:
             kept = _union(kept, entry.get("fieldsV1") or {})
-        result = _remove(result, _difference(mine.get("fieldsV1") or {}, kept), config, (), list_keys)
+        result = _remove(result, _difference(before, kept), config, (), list_keys)
     entry = {
         "manager": manager,
         "operation": "Apply",
@@ -59,8 +62,23 @@ def server_side_apply(
     named = {k: v for k, v in applied["metadata"].items() if k in ("name", "namespace")}
     managed = sorted([*left, entry], key=lambda e: (e["manager"], e.get("subresource", "")))
     metadata = named | dict(result.get("metadata") or {}) | {"managedFields": managed}
+    if manager == _KUBECTL and LAST_APPLIED in (metadata.get("annotations") or {}):
+        said = json.dumps(applied, separators=(",", ":")) + "\n"
+        metadata["annotations"] = metadata["annotations"] | {LAST_APPLIED: said}
     identity = {k: applied[k] for k in _IDENTITY if k in applied}
     return {**result, **identity, "metadata": metadata}
+
+
+def _client_side_fields(live: dict[str, Any] | None, manager: str, list_keys: ListKeys) -> Fields:
+    """What kubectl applied from its own side before it came over to server-side apply."""
+    annotations = ((live or {}).get("metadata") or {}).get("annotations") or {}
+    if manager != _KUBECTL or LAST_APPLIED not in annotations:
+        return {}
+    try:
+        said = json.loads(annotations[LAST_APPLIED])
+    except ValueError:
+        return {}
+    return _fields(_without_identity(said), (), list_keys) if isinstance(said, dict) else {}
 
 
 def _is(entry: Mapping[str, Any], manager: str, subresource: str) -> bool:

@@ -1,4 +1,4 @@
-"""The defaults of built-in kinds (k8s.io/kubernetes/pkg/apis/*/v1/defaults.go), as far as clients rely on them.
+"""The defaults of built-in kinds that clients rely on (k8s.io/kubernetes/pkg/apis/*/v1/defaults.go).
 
 `apply_defaults` changes the object it is given. An update may share parts with the stored object; those have
 their defaults already, so nothing changes in them.

@@ -121,8 +121,13 @@ def _check_preconditions(call: Call, obj: Object, wanted: dict[str, Any]) -> Non
     for name, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         value = wanted.get(name)
         if value and value != metadata[name]:
-            why = f"Precondition failed: {label} in precondition: {value}, {label} in object meta: {metadata[name]}"
-            raise conflict(call.resource.plural, metadata["name"], why, group=call.resource.group)
+            why = f"{label} in precondition: {value}, {label} in object meta: {metadata[name]}"
+            raise conflict(
+                call.resource.plural,
+                metadata["name"],
+                f"Precondition failed: {why}",
+                group=call.resource.group,
+            )
 
 
 def _marked(call: Call, obj: Object, options: dict[str, Any]) -> Object:

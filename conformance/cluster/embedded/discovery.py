@@ -35,7 +35,7 @@ _FOREIGN_KINDS = {  # kinds that a subresource takes from another group
 
 
 def aggregated_version(accept: str) -> str:
-    """The version of aggregated discovery that the client takes ("v2", "v2beta1"), "" for legacy documents."""
+    """The aggregated discovery that the client takes ("v2", "v2beta1"), "" for legacy documents."""
     for offer in accept.split(","):
         words = {word.strip() for word in offer.split(";")}
         if "as=APIGroupDiscoveryList" in words:

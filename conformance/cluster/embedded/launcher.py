@@ -56,6 +56,13 @@ class Node:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def wait(self, seconds: float) -> int:
+        """The exit code of a node that is ending by itself; negative where a signal did it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self.stop()
+        return self._process.returncode
+
     def log(self) -> str:
         """The last of what the node's own processes wrote; also after it has ended."""
         size = os.fstat(self._log).st_size
@@ -111,7 +118,7 @@ def start_node(
     )
     search = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
-        [sys.executable, "-m", "conformance.cluster.embedded.node", node_options.to_json()],
+        [sys.executable, "-P", "-m", "conformance.cluster.embedded.node", node_options.to_json()],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -144,8 +151,7 @@ def _await_ready(node: Node, ready: int, seconds: float) -> Mapping[str, Any]:
                 raise NodeError(f"the node was not ready after {seconds:g} s", log=node.log())
             data = os.read(ready, 65536)
             if not data:
-                node.stop()
-                code = node._process.returncode
+                code = node.wait(_STOP_SECONDS)
                 ending = signal.Signals(-code).name if code < 0 else f"exit code {code}"
                 raise NodeError(f"the node ended before it was ready: {ending}", log=node.log())
             line += data

@@ -44,7 +44,7 @@ def selected(server: Server, call: Call) -> list[Object]:
 
 
 def check_not_newer(server: Server, call: Call) -> int:
-    """The asked resourceVersion (0 = any). Raises ApiError 504 for one that is still to come, 400 for no number."""
+    """The asked resourceVersion (0 = any). Raises ApiError: 504 for one to come, 400 for no number."""
     asked = call.option("resourceVersion") or "0"
     if not asked.isdigit():
         raise bad_request(f'resourceVersion: Invalid value: "{asked}": invalid resource version')
@@ -54,15 +54,15 @@ def check_not_newer(server: Server, call: Call) -> int:
 
 
 def list_(server: Server, call: Call) -> web.StreamResponse:
-    """Always the present state. A page continues after the last name of the one before; the list keeps the first
-    page's resourceVersion, so that a watch from there misses nothing."""
+    """Always the present state. A page continues after the last name of the one before; all pages bear the
+    first one's resourceVersion, so that a watch from there misses nothing."""
     version, after = server.storage.version, None
     if token := call.option("continue"):
         version, after = _read_token(token)
         if version < server.storage.forgotten(call.resource.key):
             raise expired(
-                "The provided continue parameter is too old to display a consistent list result. You must start a "
-                "new list without the continue parameter."
+                "The provided continue parameter is too old to display a consistent list result. "
+                "You must start a new list without the continue parameter."
             )
     else:
         asked = check_not_newer(server, call)

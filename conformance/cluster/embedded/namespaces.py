@@ -6,6 +6,7 @@ The same steps serve the node and `preflight`: a machine is judged by doing, not
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from conformance.cluster.embedded import linux
 from conformance.cluster.embedded.images import COMMANDS, install_commands, needed_paths
@@ -38,10 +39,17 @@ _PROC = (
     "something is mounted over part of /proc, as in a container: start it with"
     " --security-opt systempaths=unconfined (Docker, Podman: --security-opt unmask=ALL) or --privileged"
 )
-_MOUNTS = (
+MOUNTS = (
     "the machine forbids mounts in a user namespace: in a container start it with"
     " --security-opt seccomp=unconfined --security-opt apparmor=unconfined; the kernel must be 5.12 or newer"
 )
+NETWORK = (
+    "the kernel must have veth, and /proc/sys/net must be writable in a network namespace of one's own: in a"
+    " container start it with --security-opt systempaths=unconfined"
+)
+FILTER = "the kernel must have nf_tables with nat, numgen and reject"
+
+T = TypeVar("T")
 
 
 class NamespaceError(Exception):
@@ -54,10 +62,10 @@ class NamespaceError(Exception):
         self.remedy = remedy
 
 
-def perform(step: str, remedy: str, action: Callable[[], object]) -> None:
+def perform(step: str, remedy: str, action: Callable[[], T]) -> T:
     """Runs one step; an OSError becomes a NamespaceError that names it."""
     try:
-        action()
+        return action()
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise NamespaceError(step, f"{error.strerror}{where}", remedy) from error
@@ -131,13 +139,27 @@ def set_up_files() -> None:
 
     The host's files, read-only; a fresh /proc; a /dev of six devices; private /tmp and /run; the state.
     """
-    perform(
-        "make mounts private", _MOUNTS, lambda: linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    for step, remedy, action in file_steps():
+        perform(step, remedy, action)
+
+
+def file_steps() -> tuple[tuple[str, str, Callable[[], None]], ...]:
+    """(step, remedy, action) in order."""
+    return (
+        ("make mounts private", MOUNTS, _make_private),
+        ("make the host's files read-only", MOUNTS, _make_read_only),
+        ("mount a fresh /proc", _PROC, mount_proc),
+        ("mount a tmpfs over /tmp and /run", MOUNTS, mount_scratch),
+        ("mount a private /dev", MOUNTS, _mount_devices),
+        ("make the node's state", MOUNTS, _make_state),
     )
-    perform("make the host's files read-only", _MOUNTS, _make_read_only)
-    perform("mount a fresh /proc", _PROC, mount_proc)
-    perform("mount a tmpfs over /tmp and /run", _MOUNTS, mount_scratch)
-    perform("mount a private /dev", _MOUNTS, _mount_devices)
+
+
+def _make_private() -> None:
+    linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+
+
+def _make_state() -> None:
     Path(STATE).mkdir(mode=0o755)
     Path(COMMANDS).mkdir()
     install_commands(COMMANDS)

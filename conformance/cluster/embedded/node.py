@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
 from conformance.cluster.embedded import linux
-from conformance.cluster.embedded.container import reset_signals
 from conformance.cluster.embedded.namespaces import (
+    FILTER,
+    NETWORK,
     NamespaceError,
     enter_namespaces,
     perform,
@@ -34,11 +35,6 @@ from conformance.cluster.embedded.runtime_server import RuntimeServer
 from conformance.cluster.embedded.services import ServiceTable
 
 LOG_BYTES = 512 * 1024
-
-_NETWORK = (
-    "the kernel must have veth and allow /proc/sys/net in a user namespace; in a container unmask /proc/sys"
-)
-_FILTER = "the kernel must have nf_tables with nat, numgen and reject"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +96,9 @@ def main(arguments: list[str]) -> int:
     try:
         host = socket.create_server(("127.0.0.1", options.port), backlog=1024)
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         hint = "another process listens there: choose another port"
-        _report(options.ready, {"error": f"bind 127.0.0.1:{options.port}: {error.strerror}", "hint": hint})
+        _report(options.ready, {"error": f"bind 127.0.0.1:{options.port}: {reason}", "hint": hint})
         return 1
     host.setblocking(False)
     try:
@@ -191,10 +188,9 @@ def _init(options: NodeOptions, host: socket.socket, *, parent_alive: int) -> in
         return 0
     try:
         set_up_files()
-        perform("set the node's network up", _NETWORK, set_up_node)
-        services: list[ServiceTable] = []
-        perform("load the packet filter", _FILTER, lambda: services.append(ServiceTable()))
-        node = listen_in_node()
+        perform("set the node's network up", NETWORK, set_up_node)
+        services = perform("load the packet filter", FILTER, ServiceTable)
+        node = perform("listen in the node's network", NETWORK, listen_in_node)
     except NamespaceError as error:
         _report(options.ready, {"error": f"{error.step}: {error.error}", "hint": error.remedy})
         return 1
@@ -208,7 +204,7 @@ def _init(options: NodeOptions, host: socket.socket, *, parent_alive: int) -> in
     host.close()
     node.close()
     os.close(options.ready)
-    server = RuntimeServer(control=control, control_plane=control_plane, services=services[0])
+    server = RuntimeServer(control=control, control_plane=control_plane, services=services)
     return server.run(parent_alive)
 
 
@@ -219,7 +215,6 @@ def _at_end(pipe: int) -> bool:
 
 
 def _control_plane(options: NodeOptions, sockets: NodeSockets, runtime: socket.socket) -> int:
-    reset_signals()
     module, _, function = options.entry.partition(":")
     try:
         entry = getattr(importlib.import_module(module), function)

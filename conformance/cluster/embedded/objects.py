@@ -9,6 +9,7 @@ from typing import Any
 from conformance.cluster.embedded.crds import default_definition, established_status, validate_definition
 from conformance.cluster.embedded.defaults import apply_defaults, strip_nulls
 from conformance.cluster.embedded.field_errors import forbidden, invalid
+from conformance.cluster.embedded.names import metadata_errors
 from conformance.cluster.embedded.registry import CRDS, Registry, Resource
 from conformance.cluster.embedded.requests import Call, report_fields
 from conformance.cluster.embedded.server import now
@@ -17,7 +18,7 @@ from conformance.cluster.embedded.status import conflict as conflict_error
 from conformance.cluster.embedded.status import invalid as invalid_error
 from conformance.cluster.embedded.storage import Object
 from conformance.cluster.embedded.typed import check_types, unknown_fields
-from conformance.cluster.embedded.validation import metadata_errors, object_errors
+from conformance.cluster.embedded.validation import object_errors
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -42,7 +43,7 @@ _DROPS_STATUS = frozenset(("deployments.apps", "pods", "services", "nodes", "res
 
 
 def clean(call: Call, obj: Object, *, report: bool = True) -> Object:
-    """The object as its kind knows it: no unknown fields, no nulls, defaults in place. Raises ApiError 400."""
+    """The object as its kind knows it: no unknown fields or nulls, with defaults. Raises ApiError 400."""
     resource = call.resource
     if resource.schema is not None:
         pruned, unknown = resource.schema.prune(obj)
@@ -91,7 +92,7 @@ def _finalizer_errors(obj: Object, old: Object) -> list[FieldError]:
 
 
 def for_create(call: Call, obj: Object) -> Object:
-    """What the server adds to a new object, and what a creator may not say. Works on the request's own copy."""
+    """What the server says of a new object, not its creator. Changes `obj`, the request's own."""
     resource = call.resource
     metadata: dict[str, Any] = obj["metadata"]
     for name in (*_SYSTEM, "resourceVersion"):

@@ -1,4 +1,4 @@
-"""JSON patch (RFC 6902) and JSON merge patch (RFC 7396). Both return a new object and leave the given one alone."""
+"""JSON patch (RFC 6902) and JSON merge patch (RFC 7396): new objects, the given ones stay as they are."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -179,6 +180,7 @@ class PodWorker:
         while refusal is None:
             self._refresh.clear()
             try:
+                self._directory.mkdir(parents=True, exist_ok=True)
                 await self.volumes.set_up()
                 self._node.hosts.add(self.pod, self.ip, self._directory / "hosts")
                 hostname = self.pod["spec"].get("hostname") or self.pod["metadata"]["name"]
@@ -253,6 +255,7 @@ class PodWorker:
             log.warning("sandbox of %s: %s", self.path, error)
         self._node.hosts.remove(self.uid)
         self.volumes.tear_down()
+        shutil.rmtree(self._directory, ignore_errors=True)
         delay = FIRST_RETRY_SECONDS
         while not self._vanished:
             try:

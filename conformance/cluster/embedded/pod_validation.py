@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,16 +13,11 @@ from conformance.cluster.embedded.field_errors import (
     required,
     unsupported,
 )
+from conformance.cluster.embedded.names import LABEL_RE, LABEL_TEXT
 from conformance.cluster.embedded.status import FieldError
 
 Errors = Iterator[FieldError]
 
-_NAME_RE = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_NAME_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
 _RESTART = ("Always", "OnFailure", "Never")
 _PULL = ("Always", "IfNotPresent", "Never")
 _MUTABLE = (
@@ -70,8 +64,8 @@ def _name_errors(name: str, path: str) -> Errors:
         yield required(path)
     elif len(name) > 63:
         yield invalid(path, name, "must be no more than 63 characters")
-    elif not _NAME_RE.match(name):
-        yield invalid(path, name, _NAME_TEXT)
+    elif not LABEL_RE.match(name):
+        yield invalid(path, name, LABEL_TEXT)
 
 
 def _container_errors(container: Mapping[str, Any], path: str, volumes: list[str]) -> Errors:

@@ -1,7 +1,7 @@
 """Field numbers of the messages that protobuf clients send (k8s.io/api and apimachinery, generated.proto).
 
-Per message: pairs of number and `name:type`. `name?` keeps an explicit zero (a pointer in Go), `name*` is a list,
-`name%` a map with string keys, `=Type` is embedded.
+Per message: pairs of number and `name:type`. `name?` keeps an explicit zero (a pointer in Go), `name*` is a
+list, `name%` a map with string keys, `=Type` is embedded.
 """
 
 from __future__ import annotations

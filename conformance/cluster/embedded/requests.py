@@ -97,7 +97,7 @@ def parse_path(registry: Registry, path: str) -> Target | None:
     else:
         return None
     namespace = ""
-    # /namespaces/<name>/<resource>... is the scope; /namespaces/<name>[/status|/finalize] the namespace itself.
+    # /namespaces/<name>/<resource>... is a scope; /namespaces/<name>[/status|/finalize] the namespace itself.
     if (
         rest[0] == "namespaces"
         and len(rest) > 2
@@ -194,7 +194,8 @@ def check_object(call: Call, obj: Any, *, kind: str = "", api_version: str = "")
     expected_kind = kind or resource.kind
     if (found := obj.setdefault("apiVersion", expected_version)) != expected_version:
         raise bad_request(
-            f"the API version in the data ({found}) does not match the expected API version ({expected_version})"
+            f"the API version in the data ({found}) does not match the expected API version "
+            f"({expected_version})"
         )
     if (found := obj.setdefault("kind", expected_kind)) != expected_kind:
         raise bad_request(

@@ -61,7 +61,6 @@ class _Process:
     pidfd: int
     sandbox: _Sandbox
     spec: ContainerSpec
-    is_container: bool
     ours: list[int]
     """The descriptors of its streams that go to the caller."""
     answered: bool = False
@@ -270,7 +269,6 @@ class RuntimeServer:
                 ours,
                 enter=lambda: linux.unshare(linux.CLONE_NEWPID),
                 child=child,
-                is_container=True,
             )
         finally:
             _close(theirs)
@@ -304,7 +302,6 @@ class RuntimeServer:
                 ours,
                 enter=lambda: linux.setns(main.pidfd, linux.CLONE_NEWPID),
                 child=child,
-                is_container=False,
             )
         except OSError as error:
             _close(ours)
@@ -323,7 +320,6 @@ class RuntimeServer:
         *,
         enter: Callable[[], None],
         child: Callable[[socket.socket], None],
-        is_container: bool,
     ) -> _Process:
         """Forks into the PID namespace that `enter` chooses; only children are ever in one."""
         report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -346,7 +342,6 @@ class RuntimeServer:
             pidfd=os.pidfd_open(pid),
             sandbox=sandbox,
             spec=spec,
-            is_container=is_container,
             ours=ours,
         )
         self._next += 1
@@ -363,6 +358,7 @@ class RuntimeServer:
         process.answered = True
         if message is not None:
             process.failed = True
+            self._forget_container(process)
             self._answer(process.call, message)
         else:
             self._answer(process.call, {"process": process.number, "pid": process.pid}, process.ours)
@@ -375,12 +371,15 @@ class RuntimeServer:
         del self._processes[process.number]
         os.close(process.pidfd)
         process.sandbox.processes.discard(process)
-        if process.is_container:
-            del self._containers[process.spec.id]
+        self._forget_container(process)
         process.exit_code = code
         if process.answered:
             self._announce_exit(process, code)
         self._advance_removal(process.spec.sandbox, process.sandbox)
+
+    def _forget_container(self, process: _Process) -> None:
+        if self._containers.get(process.spec.id) is process:
+            del self._containers[process.spec.id]
 
     def _announce_exit(self, process: _Process, code: int) -> None:
         """After the answer to its start, never before; one that never started has no exit."""

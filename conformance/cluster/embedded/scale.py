@@ -9,12 +9,13 @@ from aiohttp import web
 from conformance.cluster.embedded.answers import answer
 from conformance.cluster.embedded.field_errors import invalid
 from conformance.cluster.embedded.lists import find
+from conformance.cluster.embedded.patches import patcher
 from conformance.cluster.embedded.requests import Call, check_object, media_type, parse_json, read_object
 from conformance.cluster.embedded.server import Server
 from conformance.cluster.embedded.status import conflict, method_not_allowed
 from conformance.cluster.embedded.status import invalid as invalid_error
 from conformance.cluster.embedded.storage import Object
-from conformance.cluster.embedded.writes import change_object, patcher
+from conformance.cluster.embedded.writes import change_object
 
 API_VERSION, KIND = "autoscaling/v1", "Scale"
 

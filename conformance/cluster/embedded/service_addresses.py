@@ -53,7 +53,10 @@ def _complaints(address: str, used: set[Any]) -> list[FieldError]:
     except ValueError:
         valid = False
     if not valid:
-        why = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {SERVICE_NETWORK}"
+        why = (
+            f"the provided IP ({address}) is not in the valid range. "
+            f"The range of valid IPs is {SERVICE_NETWORK}"
+        )
     elif address in used:
         why = "provided IP is already allocated"
     else:

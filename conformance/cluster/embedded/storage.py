@@ -1,8 +1,8 @@
 """The cluster's state: objects in memory, one resourceVersion for all, watches with a bounded history.
 
 Objects handed in and out are never changed in place: a writer makes a new object (sharing what it does not
-change) and puts it here. So readers, watchers and the history share one copy without copying. Everything runs in
-one asyncio loop and no method awaits: each call is atomic.
+change) and puts it here. So readers, watchers and the history share one copy. Everything runs in one asyncio
+loop and no method awaits: each call is atomic.
 """
 
 from __future__ import annotations

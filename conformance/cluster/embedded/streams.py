@@ -2,7 +2,7 @@
 
 The WebSocket protocols are those of Kubernetes: a message starts with a channel byte, 0 stdin, 1 stdout,
 2 stderr, 3 the final Status, 4 terminal sizes, and in v5 also 255 = "the channel named by the next byte is closed".
-Whatever is wrong is answered as a Status before the protocol is switched.
+What is wrong with a request is answered as a Status before the protocol is switched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from aiohttp import WSMsgType, web
 
-from conformance.cluster.embedded.status import ApiError, FieldError, bad_request, invalid
+from conformance.cluster.embedded.status import ApiError, FieldError, bad_request, internal, invalid
 
 V5: Final = "v5.channel.k8s.io"
 PROTOCOLS: Final = (V5, "v4.channel.k8s.io")
@@ -112,7 +112,12 @@ async def handle_exec(
             tty=wanted["tty"],
         )
     except StreamError as error:
-        raise _as_api_error(error) from error
+        # The kubelet's errors travel in the stream, as they do on a real cluster: a refused handshake would make
+        # kubectl try again over SPDY and report that instead.
+        await websocket.prepare(request)
+        await _send_status(websocket, _as_api_error(error).to_status())
+        await websocket.close()
+        return websocket
     try:
         await websocket.prepare(request)
         await _converse(request, websocket, session, wanted)
@@ -158,8 +163,11 @@ async def _speak(websocket: web.WebSocketResponse, session: ExecSession, wanted:
         async for channel, chunk in session.output():
             if shown.get(channel) and chunk:
                 await websocket.send_bytes(bytes((channel,)) + chunk)
-        status = json.dumps(exit_status(await session.wait()))
-        await websocket.send_bytes(bytes((STATUS,)) + status.encode())
+        await _send_status(websocket, exit_status(await session.wait()))
+
+
+async def _send_status(websocket: web.WebSocketResponse, status: Mapping[str, Any]) -> None:
+    await websocket.send_bytes(bytes((STATUS,)) + json.dumps(status).encode())
 
 
 async def _listen(websocket: web.WebSocketResponse, session: ExecSession, *, stdin: bool) -> None:
@@ -276,6 +284,8 @@ def _gone(request: web.Request) -> bool:
 
 
 def _as_api_error(error: StreamError) -> ApiError:
+    if error.reason == "InternalError":
+        return internal(error.message)
     return ApiError(error.code, error.reason, error.message)
 
 

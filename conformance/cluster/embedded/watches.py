@@ -26,7 +26,8 @@ async def watch(server: Server, call: Call) -> web.StreamResponse:
     initial = call.flag("sendInitialEvents")
     if initial and call.option("resourceVersionMatch") != "NotOlderThan":
         raise bad_request(
-            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch "
+            "to NotOlderThan"
         )
     from_now = asked == 0 or initial
     backlog = selected(server, call) if from_now and call.option("sendInitialEvents") != "false" else []

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
 from conformance.cluster.embedded import crds
 from conformance.cluster.embedded.answers import answer_object
-from conformance.cluster.embedded.apply import server_side_apply
-from conformance.cluster.embedded.defaults import strip_nulls
-from conformance.cluster.embedded.merge_keys import ListKeys, builtin_list_keys, schema_list_keys
 from conformance.cluster.embedded.objects import (
     clean,
     established,
@@ -21,24 +17,13 @@ from conformance.cluster.embedded.objects import (
     generated_name,
     validate,
 )
-from conformance.cluster.embedded.patch import json_patch, merge_patch
 from conformance.cluster.embedded.registry import CRDS
 from conformance.cluster.embedded.requests import (
-    APPLY_PATCHES,
-    JSON_PATCH,
-    JSON_TYPE,
-    MERGE_PATCH,
-    STRATEGIC_PATCH,
     Call,
     check_names,
-    check_object,
-    media_type,
-    parse_json,
-    parse_yaml,
     read_object,
-    report_fields,
 )
-from conformance.cluster.embedded.server import Server, attributes, now
+from conformance.cluster.embedded.server import Server, attributes
 from conformance.cluster.embedded.service_addresses import assign_addresses
 from conformance.cluster.embedded.status import (
     already_exists,
@@ -47,11 +32,8 @@ from conformance.cluster.embedded.status import (
     forbidden,
     invalid,
     not_found,
-    unsupported_media_type,
 )
 from conformance.cluster.embedded.storage import Object, Stale
-from conformance.cluster.embedded.strategic import strategic_merge
-from conformance.cluster.embedded.typed import check_types, unknown_fields
 
 Change = Callable[[Object], Object]  # a live object -> what the client wants in its place
 _ATTEMPTS = 10  # to write a patch over a moving object
@@ -88,7 +70,8 @@ async def create_object(server: Server, call: Call, obj: Object) -> Object:
     if resource.key == CRDS:
         obj["metadata"].setdefault("finalizers", [crds.CLEANUP])
     validate(resource, server.registry, obj, None)
-    call.warnings.extend(await server.admission.validate(attributes(call, "CREATE", name=name, obj=obj, old=None)))
+    asked = attributes(call, "CREATE", name=name, obj=obj, old=None)
+    call.warnings.extend(await server.admission.validate(asked))
     _check_namespace(server, call, name)  # it may have begun to terminate while webhooks were asked
     for attempt in range(_NAME_ATTEMPTS):
         if server.storage.get(resource.key, target.namespace, obj["metadata"]["name"]) is None:
@@ -164,7 +147,7 @@ async def change_object(server: Server, call: Call, change: Change, *, pinned: b
 
 
 def _store(server: Server, call: Call, obj: Object, live: Object | None) -> Object:
-    """The last step, without awaiting: addresses, the no-change short cut, dry run, finalizers. Raises Stale."""
+    """The last step, in one go: addresses, nothing changed, dry run, finalizers. Raises Stale."""
     resource = call.resource
     obj = (
         obj
@@ -213,107 +196,3 @@ def settle_definition(server: Server, definition: Object) -> None:
     freed = server.storage.put(CRDS, {**definition, "metadata": metadata}, seen=definition)
     if not rest:
         remove_object(server, CRDS, freed)
-
-
-async def patch(server: Server, call: Call) -> web.StreamResponse:
-    kind = media_type(call.request)
-    body = await call.request.read()
-    if kind in APPLY_PATCHES:
-        return await _apply(server, call, parse_yaml(body))
-    change, pinned = _change_of(call, kind, parse_json(body))
-    return answer_object(call, await change_object(server, call, change, pinned=pinned))
-
-
-def list_keys_of(call: Call) -> ListKeys:
-    if call.resource.raw_schema is not None:
-        return schema_list_keys(call.resource.raw_schema)
-    return builtin_list_keys(call.resource.kind)
-
-
-def patcher(call: Call, kind: str, document: Any) -> Change:
-    """The patch as a function of an object. Raises ApiError 415 for a type that the resource does not take."""
-    if kind == JSON_PATCH:
-        return lambda obj: json_patch(obj, document)
-    if kind in (MERGE_PATCH, JSON_TYPE):
-        if not isinstance(document, dict):
-            raise bad_request("the patch is not an object")
-        return lambda obj: merge_patch(obj, document)
-    if kind == STRATEGIC_PATCH and not call.resource.custom:
-        return lambda obj: strategic_merge(obj, document, list_keys_of(call))
-    supported = (
-        JSON_PATCH,
-        MERGE_PATCH,
-        *(() if call.resource.custom else (STRATEGIC_PATCH,)),
-        APPLY_PATCHES[0],
-    )
-    raise unsupported_media_type(supported)
-
-
-def _change_of(call: Call, kind: str, document: Any) -> tuple[Change, bool]:
-    """(the change, whether the patch itself pins a resourceVersion)."""
-    apply_patch = patcher(call, kind, document)
-    pinned = isinstance(document, dict) and bool((document.get("metadata") or {}).get("resourceVersion"))
-
-    def change(live: Object) -> Object:
-        seen = {**live, "apiVersion": call.resource.api_version}
-        patched = apply_patch(seen)
-        check_object(call, patched)
-        check_names(call, patched)
-        return clean(call, patched)
-
-    return change, pinned
-
-
-async def _apply(server: Server, call: Call, config: Any) -> web.StreamResponse:
-    check_object(call, config)
-    metadata = config["metadata"]
-    if metadata.get("managedFields"):
-        raise bad_request("metadata.managedFields must be nil")
-    if call.resource.namespaced:
-        metadata["namespace"] = metadata.get("namespace") or call.target.namespace
-    metadata["name"] = metadata.get("name") or call.target.name
-    check_names(call, config)
-    manager = call.option("fieldManager")
-    if not manager:
-        raise bad_request(
-            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
-        )
-    applied = _stated(call, config)
-
-    def change(live: Object | None) -> Object:
-        return server_side_apply(
-            live if live is None else {**live, "apiVersion": call.resource.api_version},
-            applied,
-            manager=manager,
-            force=call.flag("force"),
-            subresource=call.target.subresource,
-            now=now(),
-            list_keys=list_keys_of(call),
-        )
-
-    target = call.target
-    if server.storage.get(call.resource.key, target.namespace, target.name) is None:
-        if target.subresource:
-            raise not_found(call.resource.plural, target.name, group=call.resource.group)
-        return answer_object(call, await create_object(server, call, change(None)), code=201)
-    pinned = bool(metadata.get("resourceVersion"))
-
-    def change_clean(live: Object) -> Object:
-        obj = clean(call, change(live), report=False)
-        if pinned:
-            obj["metadata"]["resourceVersion"] = metadata["resourceVersion"]
-        return obj
-
-    return answer_object(call, await change_object(server, call, change_clean, pinned=pinned))
-
-
-def _stated(call: Call, config: Object) -> Object:
-    """The applied object without unknown fields and nulls, and without defaults: only what was said is owned."""
-    if call.resource.schema is None:
-        check_types(config)
-        report_fields(call, unknown_fields(config), call.field_validation)
-        stated: Object = strip_nulls(config)
-        return stated
-    pruned, unknown = call.resource.schema.prune(config)
-    report_fields(call, [f'unknown field "{path}"' for path in unknown], call.field_validation)
-    return pruned

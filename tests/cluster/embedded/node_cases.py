@@ -40,6 +40,11 @@ async def run(runtime: Runtime, pod: str, argv: list[str], send: str | None = No
     return await outcome(process, send=None if send is None else send.encode())
 
 
+async def send_lines(runtime: Runtime, pod: str, lines: int) -> list[Any]:
+    process = await runtime.start(container("count", pod, "wc", "-l"), stdin=True)
+    return await outcome(process, send=b"line\n" * lines)
+
+
 async def start_error_codes(runtime: Runtime, pod: str) -> list[int]:
     codes = []
     for argv in ("nope", "/etc/passwd"):
@@ -169,3 +174,7 @@ async def make_and_remove(runtime: Runtime, ip: str) -> list[Any]:
 
 async def make_twice(runtime: Runtime, ip: str) -> None:
     await runtime.create_sandbox(SandboxSpec(uid="twice", hostname="twice", ip=ip))
+
+
+async def keep_running(runtime: Runtime, pod: str) -> None:
+    await runtime.start(container("keep", pod, "sh", "-c", "sleep 300 & sleep 300"))

@@ -1,6 +1,7 @@
-"""A control plane that does what a test asks: each line on the host socket names a coroutine to run in the node.
+"""A control plane that does what a test asks: each line on its host socket names a coroutine to run there.
 
-Starter: `python -m tests.cluster.embedded.node_harness` prints the node's port, and lives until its stdin ends.
+`python -m tests.cluster.embedded.node_harness` starts such a node, prints its port and process id, and lives
+until its standard input ends.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.cluster.embedded.images import PROJECT
 from conformance.cluster.embedded.launcher import start_node
 from conformance.cluster.embedded.node import NodeSockets, report_ready
 from conformance.cluster.embedded.runtime import ContainerSpec, Mount, Process, Runtime
@@ -42,6 +44,12 @@ async def _serve(sockets: NodeSockets, control: socket.socket) -> None:
         writer.close()
 
     server = await asyncio.start_server(answer, sock=sockets.host)
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"the API server greets {writer.get_extra_info('peername')[0]}".encode())
+        writer.close()
+
+    await asyncio.start_server(greet, sock=sockets.node)
     report_ready(sockets, kubeconfig="/run/authz-node/kubeconfig")
     await server.serve_forever()
 
@@ -49,6 +57,7 @@ async def _serve(sockets: NodeSockets, control: socket.socket) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     port: int
+    pid: int
     starter: "subprocess.Popen[str]"
 
     def run(self, coroutine_function: Any, **arguments: Any) -> Any:
@@ -62,6 +71,7 @@ class Node:
         return reply["result"]
 
     def stop(self) -> None:
+        """Lets the starter end, and the node with it."""
         self.starter.communicate(timeout=20)
 
 
@@ -72,6 +82,7 @@ def start(*, user: int | None = None) -> Node:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=PROJECT,
         user=user,
         group=user,
         extra_groups=[] if user is not None else None,
@@ -79,8 +90,9 @@ def start(*, user: int | None = None) -> Node:
     )
     assert starter.stdout is not None
     line = starter.stdout.readline()
-    assert line.strip().isdecimal(), "the node did not start"
-    return Node(port=int(line), starter=starter)
+    assert line, "the node did not start"
+    port, pid = line.split()
+    return Node(port=int(port), pid=int(pid), starter=starter)
 
 
 # What the tests' coroutines say often --------------------------------------------------------------------
@@ -110,5 +122,5 @@ async def outcome(process: Process, *, send: bytes | None = None) -> list[Any]:
 
 if __name__ == "__main__":
     with start_node(entry="tests.cluster.embedded.node_harness:main") as running:
-        print(running.port, flush=True)
+        print(running.port, running.pid, flush=True)
         sys.stdin.read()

@@ -453,11 +453,11 @@ def test_names_of_services_reach_running_pods(tmp_path: Path) -> None:
         assert f"10.96.0.7\t{full}\n" in hosts.read_text()
         inode = hosts.stat().st_ino
         headless = {"metadata": {"name": "every"}, "spec": {"clusterIP": "None", "selector": {"app": "x"}}}
-        node.api.put("/api/v1/namespaces/bar/services", headless)
+        node.api.put("/api/v1/namespaces/foo/services", headless)
         async with asyncio.timeout(5):
-            while "every.bar" not in hosts.read_text():
+            while "every.foo" not in hosts.read_text():
                 await asyncio.sleep(0.005)
-        assert "10.244.0.10\tevery.bar.svc.cluster.local every.bar every.bar.svc\n" in hosts.read_text()
+        assert "10.244.0.10\tevery.foo.svc.cluster.local every.foo every.foo.svc every\n" in hosts.read_text()
         assert hosts.stat().st_ino == inode
 
     on_a_node(tmp_path, scenario)

@@ -18,5 +18,5 @@ def test_a_removed_sandbox_takes_its_processes_along_and_frees_its_address(node:
 
 
 def test_the_same_address_cannot_be_given_twice(node: Node, pod: str) -> None:
-    with pytest.raises(RuntimeError, match="RuntimeFailure: network of twice .*File exists"):
+    with pytest.raises(RuntimeError, match=r"RuntimeFailure: network of twice .*File exists"):
         node.run(cases.make_twice, ip=pod)

@@ -18,8 +18,7 @@ def test_a_container_prints_and_ends_with_its_code(node: Node, pod: str) -> None
 
 
 def test_standard_input_reaches_the_container_and_ends(node: Node, pod: str) -> None:
-    text = "line\n" * 50_000
-    assert node.run(cases.run, pod=pod, argv=["cat"], send=text) == [0, text, ""]
+    assert node.run(cases.send_lines, pod=pod, lines=100_000) == [0, "100000\n", ""]
 
 
 def test_environment_and_working_directory_are_those_of_the_spec(node: Node, pod: str) -> None:
@@ -109,10 +108,7 @@ def test_mounts_appear_where_they_are_asked_for(node: Node, pod: str) -> None:
 
 
 def test_other_containers_processes_are_invisible(node: Node, pod: str) -> None:
-    assert (
-        node.run(cases.two_containers, pod=pod) == "sh\ncat\n"
-        or node.run(cases.two_containers, pod=pod) == "cat\n"
-    )
+    assert node.run(cases.two_containers, pod=pod) == "sh\n"
 
 
 MARK = "import socket; s = socket.socket(); s.setsockopt(1, 36, 7); print(s.getsockopt(1, 36))"

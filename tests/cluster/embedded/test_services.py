@@ -12,6 +12,10 @@ def test_a_cluster_ip_leads_to_its_backend_and_keeps_the_source(node: Node, pod:
     assert node.run(cases.ask_from_node, ip="10.96.7.1", port=80).startswith(host_of(server))
 
 
+def test_the_api_server_answers_as_the_kubernetes_service(node: Node, pod: str) -> None:
+    assert node.run(cases.ask, pod=pod, ip="10.96.0.1", port=443) == f"the API server greets {pod}"
+
+
 def test_a_service_without_backends_refuses_at_once(node: Node, pod: str, server: str) -> None:
     node.run(cases.program, rules=[["10.96.7.1", 80, [[server, 9000]]], ["10.96.7.2", 80, []]])
     assert node.run(cases.ask, pod=pod, ip="10.96.7.2", port=80) == "ConnectionRefusedError"

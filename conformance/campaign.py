@@ -1,0 +1,278 @@
+"""One run as the plugin drives it: options, plan, cluster, bench, record. No pytest in here.
+
+The process that started the run owns the cluster and the record; a worker of pytest-xdist has only a bench.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from conformance.bench import Bench
+from conformance.catalogue import Requirement, load_catalogue
+from conformance.cluster.kube import Kube
+from conformance.errors import ConformanceError
+from conformance.lines import case_line
+from conformance.locks import mesh_lock
+from conformance.profile import Profile, find_profile, load_profile
+from conformance.record import Line, Recorder, exit_code
+from conformance.report.console import summary_text
+from conformance.report.junit import junit_xml
+from conformance.run import run_case
+from conformance.scenario import Level, Scenario
+from conformance.scenario_reader import load_scenarios
+from conformance.stage import (
+    Choice,
+    Cluster,
+    choose_here,
+    close_bench,
+    environment,
+    open_bench,
+    prepare,
+    start,
+)
+from conformance.topology import Names
+from conformance.verdict import Failure, Status
+
+__all__ = ["Campaign", "Options", "Owner"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """As given on the command line. Paths may be relative to the current directory."""
+
+    cluster: str = "auto"
+    kubeconfig: Path | None = None
+    context: str | None = None
+    profile: str = "bundled"
+    level: str = "extended"
+    report_dir: Path = Path("reports")
+    keep: bool = False
+    selection: str = ""
+
+
+def new_run_id() -> str:
+    """Short, because it becomes a part of namespace names, and sortable by time down to the second."""
+    return f"{datetime.now(UTC):%m%d%H%M%S}{secrets.token_hex(1)}"
+
+
+class Campaign:
+    """What every process of a run has. Raises InputError where the options or files cannot be used."""
+
+    def __init__(self, options: Options, *, run: str, worker: str = "") -> None:
+        self.options = options
+        self.run = run
+        self.worker = worker
+        self.profile: Profile = load_profile(find_profile(options.profile))
+        self.catalogue: Mapping[str, Requirement] = load_catalogue()
+        everything = load_scenarios()
+        self.scenarios = [item for item in everything if self._in_level(item)]
+        self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
+        self.bench: Bench | None = None
+        self.locks: Path | None = None
+
+    def _in_level(self, scenario: Scenario) -> bool:
+        return self.options.level == Level.EXTENDED.value or scenario.level is Level.CORE
+
+    def open_bench(self, kube: Kube, say: Callable[[str], None]) -> None:
+        self.bench = open_bench(kube, self.profile, self.names, say)
+
+    def close_bench(self) -> None:
+        bench, self.bench = self.bench, None
+        if bench is not None:
+            close_bench(bench, keep=self.options.keep)
+
+    def conduct(self, scenario: Scenario) -> Line:
+        """Runs one case, or says why not; its line of the record."""
+        why_not = self.profile.why_not(scenario.features)
+        if why_not is not None:
+            status, reason = why_not
+            return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
+        if self.bench is None:
+            raise RuntimeError("no bench is open")
+        with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
+            result = run_case(scenario, self.bench)
+        line = case_line(scenario, worker=self.worker, result=result.line)
+        return deviate(line, self.profile, datetime.now(UTC).date())
+
+    def sentences(self) -> dict[str, str]:
+        return {name: requirement.sentence() for name, requirement in self.catalogue.items()}
+
+
+def deviate(line: Line, profile: Profile, today: date) -> Line:
+    """The line after the profile's known deviations: a failure that is answered for is no failure, one that
+    is gone or expired is."""
+    for known in profile.known_deviations:
+        if known.case != line["id"]:
+            continue
+        expired = date.fromisoformat(known.expires) < today
+        changed: Line = {"known_deviation": asdict(known)}
+        if line["status"] == Status.FAILED.value and not expired:
+            changed |= {"status": Status.KNOWN_DEVIATION.value}
+        elif line["status"] in (Status.FAILED.value, Status.PASSED.value):
+            why = f"it expired on {known.expires}" if expired else "the case passes"
+            reason = f"the known deviation must be taken off the list: {why}; {line['reason']}"
+            failure = Failure.DEVIATION.value
+            changed |= {"status": Status.FAILED.value, "failure": failure, "reason": reason}
+        return {**line, **changed}
+    return line
+
+
+class Owner:
+    """The cluster and the record of a run; in the process that started it only."""
+
+    def __init__(self, campaign: Campaign, say: Callable[[str], None]) -> None:
+        self.campaign = campaign
+        self.say = say
+        self.directory = campaign.options.report_dir.absolute() / campaign.run
+        self.cluster: Cluster | None = None
+        self.kube: Kube | None = None
+        self.recorder: Recorder | None = None
+        self.summary = ""
+        self._kind = ""
+        self._begun = time.monotonic()
+
+    def choose(self) -> Choice:
+        """Which cluster it will be. Raises InputError; starts nothing."""
+        options = self.campaign.options
+        return choose_here(
+            options.cluster,
+            kubeconfig=options.kubeconfig,
+            context=options.context,
+            profile=self.campaign.profile,
+        )
+
+    def start(self) -> Kube:
+        """Cluster and enforcer. Raises InputError or SetupError."""
+        options, profile = self.campaign.options, self.campaign.profile
+        choice = self.choose()
+        self._kind = choice.kind
+        self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
+        self.kube = Kube(self.cluster.kubeconfig, options.context)
+        prepare(self.kube, profile, self.say)
+        return self.kube
+
+    def plan(self, planned: Sequence[str]) -> None:
+        """Writes the header; `planned` are the ids of the cases that will run, in order."""
+        if self.recorder is None:
+            self.recorder = Recorder(self.directory, self._header(planned))
+            point_latest(self.directory)
+
+    def _header(self, planned: Sequence[str]) -> Line:
+        campaign, kube = self.campaign, self.kube
+        profile = campaign.profile
+        everything = len(planned) == len(campaign.scenarios)
+        chosen = {item.id: item for item in campaign.scenarios}
+        cited = {name for case in planned for name in chosen[case].requirements}
+        served = dict(kube.request("GET", "/version").body) if kube else {}
+        return {
+            "run": campaign.run,
+            "started": time.time(),
+            "suite": {"name": "authz-conformance", "version": suite_version()},
+            "python": platform.python_version(),
+            "profile": {"name": profile.name, "title": profile.title, "features": list(profile.features)}
+            | {"unsupported": dict(profile.unsupported), "budgets": dict(profile.budgets)},
+            "cluster": {
+                "kind": self._kind,
+                "description": self.cluster.description if self.cluster else "",
+                "version": served.get("gitVersion", ""),
+            },
+            "implementation": {
+                "name": profile.title,
+                "version": suite_version() if profile.install_enforcer else "",
+            },
+            "level": campaign.options.level,
+            "selection": "" if everything else campaign.options.selection or "selected cases",
+            "options": {
+                "cluster": campaign.options.cluster,
+                "profile": campaign.options.profile,
+                "keep": campaign.options.keep,
+            },
+            "timeouts": asdict(profile.deadlines),
+            "rounds": profile.rounds,
+            "environment": environment(kube, profile, campaign.names) if kube else [],
+            "requirements": [
+                {
+                    "id": item.id,
+                    "level": item.level,
+                    "basis": item.basis,
+                    "statement": item.statement,
+                    "source": item.source,
+                    "quotation": item.quotation,
+                }
+                for item in campaign.catalogue.values()
+                if item.id in cited
+            ],
+            "planned": list(planned),
+        }
+
+    def add(self, line: Line) -> None:
+        if self.recorder is not None:
+            self.recorder.add(line)
+
+    def finish(self, *, interrupted: bool, cause: str) -> int:
+        """Footer, reports, exit code. `cause` explains cases that never came."""
+        if self.recorder is None:
+            return 2 if interrupted else 5
+        chosen = {item.id: item for item in self.campaign.scenarios}
+        lost = [
+            case_line(chosen[name], worker="", result={"status": "inconclusive", "reason": cause})
+            for name in self.recorder.missing()
+        ]
+        lines = self.recorder.lines() + lost
+        code = 2 if interrupted else exit_code(lines[1:], self.recorder.header["planned"])
+        footer = {
+            "finished": time.time(),
+            "duration_ms": round((time.monotonic() - self._begun) * 1000, 3),
+            "interrupted": interrupted,
+            "exit_code": code,
+            "report": display_path(self.directory),
+        }
+        self.recorder.finish(lost, footer)
+        everything = [*lines, {"line": "footer", **footer}]
+        self.summary = summary_text(everything)
+        junit = junit_xml(everything, self.campaign.sentences())
+        (self.directory / "junit.xml").write_text(junit, encoding="utf-8")
+        (self.directory / "summary.txt").write_text(self.summary + "\n", encoding="utf-8")
+        return code
+
+    def stop(self) -> bool:
+        """Stops the cluster if it is ours to stop; whether there was one."""
+        kube, self.kube = self.kube, None
+        cluster, self.cluster = self.cluster, None
+        if kube is not None:
+            kube.close()
+        if cluster is None:
+            return False
+        try:
+            cluster.stop()
+        except (ConformanceError, OSError) as error:
+            self.say(f"the cluster did not stop cleanly: {error}")
+        return self._kind != "existing"
+
+
+def suite_version() -> str:
+    try:
+        return version("authz-conformance")
+    except PackageNotFoundError:
+        return "0.1.0"  # run from a checkout, not installed
+
+
+def display_path(path: Path) -> str:
+    """Relative to the current directory where it is below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def point_latest(directory: Path) -> None:
+    """reports/latest -> this run."""
+    link = directory.parent / "latest"
+    fresh = directory.parent / f".latest-{os.getpid()}"
+    fresh.symlink_to(directory.name)
+    fresh.replace(link)

@@ -1,0 +1,156 @@
+"""House rules for scenarios and catalogue, checked without a cluster.
+
+What makes a file unreadable is found by the readers; here is what makes a readable one wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from conformance.catalogue import CATALOGUE, Requirement, load_catalogue
+from conformance.evidence import Outcome
+from conformance.reading import Problem, Problems, read_documents
+from conformance.scenario import ChangeKind, Scenario
+from conformance.scenario_reader import SCENARIOS, load_scenarios
+
+__all__ = ["Report", "lint", "uncovered"]
+
+# Plain scalars that YAML 1.1 readers take for booleans; kubectl's takes all of these, PyYAML only some.
+YAML_11_BOOLEANS = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF")
+WEAK_TITLE = re.compile(r"\b(should|shall|must|test|tests|check|checks|verify|verifies)\b", re.IGNORECASE)
+SMALLEST_TITLE = 3  # words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """`problems` turn the lint red; `uncovered` are requirements that no scenario cites."""
+
+    problems: tuple[Problem, ...]
+    uncovered: tuple[Requirement, ...]
+    scenarios: int
+
+
+def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE) -> Report:
+    """Everything wrong, sorted by file and line."""
+    problems = Problems()
+    requirements = load_catalogue(catalogue, problems=problems)
+    scenarios = load_scenarios(root, problems=problems)
+    found = [*problems.found, *misplaced(root)]
+    for scenario in scenarios:
+        found += _unknown_requirements(scenario, requirements)
+        found += _title(scenario)
+        found += _polarity(scenario)
+        found += _contradictions(scenario)
+    for file in sorted(root.glob("*/*.yaml")):
+        found += _booleans(file)
+    found += _duplicates(scenarios)
+    return Report(
+        problems=tuple(sorted(set(found))),
+        uncovered=uncovered(scenarios, requirements),
+        scenarios=len(scenarios),
+    )
+
+
+def uncovered(
+    scenarios: Iterable[Scenario], requirements: Mapping[str, Requirement]
+) -> tuple[Requirement, ...]:
+    """Requirements that no scenario cites, in the catalogue's order; those implied by others left out."""
+    cited = {name for scenario in scenarios for name in scenario.requirements}
+    return tuple(item for item in requirements.values() if item.id not in cited and not item.implied_by)
+
+
+def _problem(scenario: Scenario, message: str, *, line: int = 1) -> Problem:
+    return Problem(file=scenario.file, line=line, message=message)
+
+
+def misplaced(root: Path) -> list[Problem]:
+    """YAML files that are no scenario because of where or how they are named."""
+    wrong = [*root.glob("*.yaml"), *root.glob("*/*/**/*.yaml"), *root.glob("**/*.yml")]
+    message = "a scenario is scenarios/<group>/<name>.yaml; this file is not found"
+    return [Problem(file=file, line=1, message=message) for file in sorted(wrong)]
+
+
+def _unknown_requirements(scenario: Scenario, requirements: Mapping[str, Requirement]) -> Iterable[Problem]:
+    if not scenario.requirements:
+        yield _problem(scenario, "a scenario cites at least one requirement")
+    for name in scenario.requirements:
+        if name not in requirements:
+            yield _problem(scenario, f"unknown requirement {name}")
+        elif requirements[name].level == "core" and scenario.level.value != "core":
+            message = f"{name} is a core requirement, so the scenario's level is core"
+            if not any(
+                requirements[other].level != "core"
+                for other in scenario.requirements
+                if other in requirements
+            ):
+                yield _problem(scenario, message)
+
+
+def _title(scenario: Scenario) -> Iterable[Problem]:
+    weak = WEAK_TITLE.search(scenario.title)
+    if weak:
+        yield _problem(scenario, f"the title is a statement of what is; {weak[0]!r} does not belong there")
+    if len(scenario.title.split()) < SMALLEST_TITLE or scenario.title.endswith("."):
+        yield _problem(scenario, "the title is one statement of several words, without a full stop")
+
+
+def _polarity(scenario: Scenario) -> Iterable[Problem]:
+    outcomes = {item.outcome for step in scenario.steps for item in step.expect}
+    both = Outcome.SUCCEEDED in outcomes and bool(outcomes - {Outcome.SUCCEEDED})
+    if not both and not scenario.one_sided:
+        message = "something must succeed and something must be rejected, or `one_sided` says why not"
+        yield _problem(scenario, message)
+    if both and scenario.one_sided:
+        yield _problem(scenario, "`one_sided` on a scenario that has both sides")
+    asserts = any(
+        step.expect or step.refused or step.warnings is not None or step.change.kind is ChangeKind.READ
+        for step in scenario.steps
+    )
+    if not asserts:
+        yield _problem(scenario, "no step expects anything")
+
+
+def _contradictions(scenario: Scenario) -> Iterable[Problem]:
+    """One path twice in one step."""
+    for step in scenario.steps:
+        seen: set[tuple[object, ...]] = set()
+        for item in step.expect:
+            for port in item.ports:
+                path = (item.source, item.target, item.via, port, item.dataplane)
+                if path in seen:
+                    message = f"{item.source} -> {item.target}:{port} stands twice in this step"
+                    yield _problem(scenario, message, line=item.line)
+                seen.add(path)
+
+
+def _booleans(file: Path) -> Iterable[Problem]:
+    for node in read_documents(file, Problems()):
+        for scalar in node.scalars():
+            if scalar.style is None and YAML_11_BOOLEANS.fullmatch(scalar.value):
+                message = (
+                    f"{scalar.value} is a boolean to some readers of YAML: quote it, or write true or false"
+                )
+                yield Problem(file=node.file, line=scalar.start_mark.line + 1, message=message)
+
+
+def _duplicates(scenarios: Iterable[Scenario]) -> Iterable[Problem]:
+    titles: dict[str, Scenario] = {}
+    bodies: dict[str, Scenario] = {}
+    for scenario in scenarios:
+        first = titles.setdefault(scenario.title, scenario)
+        if first is not scenario:
+            yield _problem(scenario, f"the same title as {first.id}")
+        body = yaml.safe_dump([[dict(item.body) for item in scenario.documents], repr_steps(scenario)])
+        twin = bodies.setdefault(body, scenario)
+        if twin is not scenario:
+            yield _problem(scenario, f"the same manifests and steps as {twin.id}")
+
+
+def repr_steps(scenario: Scenario) -> str:
+    """The steps as text, without the places where they stand."""
+    return re.sub(r"line=\d+", "", repr(scenario.steps))

@@ -1,0 +1,324 @@
+"""The pytest plugin: options, parametrization, progress, exit codes. What a case does is in `run`.
+
+Nothing here happens to a session that collects no scenario, so the suite's own tests are not disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.campaign import Campaign, Options, Owner, new_run_id
+from conformance.cluster.kube import Kube
+from conformance.errors import ConformanceError, InputError
+from conformance.record import Line
+from conformance.report import allure
+from conformance.report.console import case_text
+from conformance.scenario import Scenario
+from conformance.verdict import Status
+
+__all__ = ["Breach", "Conduct", "Inconclusive"]
+
+Conduct = Callable[[Scenario], None]
+CAMPAIGN = pytest.StashKey[Campaign]()
+OWNER = pytest.StashKey[Owner]()
+LINE = pytest.StashKey[Line]()
+CANNOT_START = 4
+TEST_FILE = Path(__file__).parent / "test_conformance.py"
+
+
+class Breach(AssertionError):
+    """The mesh did what it must not. Reported as a failure."""
+
+
+class Inconclusive(Exception):
+    """Nothing can be said about the mesh. Reported as an error."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    clusters = ["auto", "embedded", "kind", "existing"]
+    group.addoption("--cluster", choices=clusters, default="auto", help="where to run (default: auto)")
+    group.addoption("--kubeconfig", metavar="FILE", help="the existing cluster")
+    group.addoption("--context", metavar="NAME", help="the context in the kubeconfig")
+    group.addoption("--profile", default="bundled", metavar="NAME|FILE", help="which mesh (default: bundled)")
+    levels = ["core", "extended"]
+    group.addoption("--level", choices=levels, default="extended", help="extended (default) includes core")
+    group.addoption("--report-dir", default="reports", metavar="DIR", help="(default: reports)")
+    group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
+
+
+def _options(config: pytest.Config) -> Options:
+    kubeconfig = config.getoption("--kubeconfig")
+    given = {"-k": config.option.keyword, "-m": config.option.markexpr}
+    if config.getoption("--lf", default=False):
+        given["--lf"] = "yes"
+    return Options(
+        cluster=config.getoption("--cluster"),
+        kubeconfig=Path(kubeconfig) if kubeconfig else None,
+        context=config.getoption("--context"),
+        profile=config.getoption("--profile"),
+        level=config.getoption("--level"),
+        report_dir=Path(config.getoption("--report-dir")),
+        keep=config.getoption("--keep"),
+        selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
+    )
+
+
+def _campaign(config: pytest.Config) -> Campaign:
+    """The run's campaign, made when first needed. Bad input is a UsageError: one line, exit 4."""
+    if CAMPAIGN not in config.stash:
+        shared = getattr(config, "workerinput", {})
+        worker = str(shared.get("workerid", "")).replace("gw", "w")
+        try:
+            run = shared.get("conformance_run") or new_run_id()
+            config.stash[CAMPAIGN] = Campaign(_options(config), run=run, worker=worker)
+        except InputError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[CAMPAIGN]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _say(config: pytest.Config) -> Callable[[str], None]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(text: str) -> None:
+        if reporter is not None and not _is_worker(config):
+            reporter.ensure_newline()
+            reporter.write_line(text)
+
+    return say
+
+
+def _owner(config: pytest.Config) -> Owner:
+    if OWNER not in config.stash:
+        config.stash[OWNER] = Owner(_campaign(config), _say(config))
+    return config.stash[OWNER]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Bad input is told before anything is collected or started: one line, exit 4."""
+    config = session.config
+    if not _wants_scenarios(config) or _is_worker(config):
+        return
+    _campaign(config)
+    if config.option.collectonly:
+        return
+    try:
+        _owner(config).choose()
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.path == TEST_FILE and "scenario" in metafunc.fixturenames:
+        scenarios = _campaign(metafunc.config).scenarios
+        metafunc.parametrize("scenario", scenarios, ids=[scenario.id for scenario in scenarios])
+
+
+def _scenario(item: pytest.Item) -> Scenario | None:
+    callspec = getattr(item, "callspec", None)
+    found = callspec.params.get("scenario") if callspec and item.path == TEST_FILE else None
+    return found if isinstance(found, Scenario) else None
+
+
+def _start(config: pytest.Config) -> Kube:
+    """Cluster and enforcer; what fails ends the session at once, with exit code 4."""
+    try:
+        return _owner(config).start()
+    except ConformanceError as error:
+        pytest.exit(str(error), returncode=CANNOT_START)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Sets the stage before the first test, where there is a scenario among the tests."""
+    config = session.config
+    planned = [scenario.id for item in session.items if (scenario := _scenario(item))]
+    if not planned or config.option.collectonly or session.testsfailed:
+        return
+    campaign = _campaign(config)
+    if _is_worker(config):
+        _open_worker(config, campaign)
+        return
+    kube = _start(config)
+    owner = _owner(config)
+    try:
+        owner.plan(planned)
+        campaign.open_bench(kube, _say(config))
+    except ConformanceError as error:
+        pytest.exit(str(error), returncode=CANNOT_START)
+
+
+def _open_worker(config: Any, campaign: Campaign) -> None:
+    shared = config.workerinput
+    campaign.locks = Path(shared["conformance_directory"])
+    try:
+        kube = Kube(Path(shared["conformance_kubeconfig"]), campaign.options.context)
+        campaign.open_bench(kube, _say(config))
+    except ConformanceError as error:
+        config.workeroutput["conformance_setup_error"] = str(error)
+
+
+@pytest.fixture
+def conduct(request: pytest.FixtureRequest) -> Conduct:
+    """Runs a scenario: returns where it passed, raises Breach or Inconclusive, or skips."""
+    config = request.config
+
+    def run(scenario: Scenario) -> None:
+        campaign = _campaign(config)
+        if campaign.bench is None:
+            cause = getattr(config, "workeroutput", {}).get("conformance_setup_error", "no stage was set")
+            raise Inconclusive(f"the workloads did not come up: {cause}")
+        line = campaign.conduct(scenario)
+        request.node.stash[LINE] = line
+        if config.getoption("allure_report_dir", default=None):
+            allure.describe_case(line, campaign.profile.title, campaign.sentences())
+        told = case_text(line, campaign.sentences(), _rerun(config, scenario))
+        match Status(line["status"]):
+            case Status.FAILED:
+                raise Breach(told)
+            case Status.INCONCLUSIVE:
+                raise Inconclusive(told)
+            case Status.SKIPPED | Status.UNSUPPORTED | Status.KNOWN_DEVIATION:
+                pytest.skip(f"{line['status']}: {line['reason']}")
+
+    return run
+
+
+def _rerun(config: pytest.Config, scenario: Scenario) -> str:
+    given = [
+        f"{name} {config.getoption(name)}"
+        for name in ("--cluster", "--kubeconfig", "--context", "--profile")
+        if config.getoption(name) not in (None, "auto", "bundled")
+    ]
+    return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    line = item.stash.get(LINE, None)
+    if report.when == "call" and line is not None:
+        # A plain attribute: pytest-xdist carries it to the process that writes the record.
+        report.conformance_case = line  # type: ignore[attr-defined]  # reports take extra attributes
+    if call.excinfo is not None and isinstance(call.excinfo.value, Breach | Inconclusive):
+        report.longrepr = str(call.excinfo.value)
+        doubt = isinstance(call.excinfo.value, Inconclusive)
+        report.conformance_inconclusive = doubt  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
+    """Inconclusive is an error, not a failure."""
+    if getattr(report, "conformance_inconclusive", False):
+        return "error", "E", "INCONCLUSIVE"
+    return None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    line = getattr(report, "conformance_case", None)
+    if line is not None and _active is not None and OWNER in _active.stash:
+        _active.stash[OWNER].add(line)
+
+
+# The hook above is not given its config.
+_active: pytest.Config | None = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    global _active
+    _active = config
+
+
+# With pytest-xdist: the controller owns cluster and record, workers have a bench each.
+
+
+def _wants_scenarios(config: pytest.Config) -> bool:
+    """Whether the arguments reach the scenarios; the controller collects nothing itself."""
+    paths = [Path(config.invocation_params.dir, argument.split("::")[0]) for argument in config.args]
+    return any(TEST_FILE.is_relative_to(path.resolve()) for path in paths)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    config = node.config
+    if not _wants_scenarios(config) or config.option.collectonly:
+        return
+    owner = _owner(config)
+    if owner.kube is None:
+        _start(config)
+        owner.directory.mkdir(parents=True, exist_ok=True)
+    if owner.cluster is None:
+        return
+    node.workerinput["conformance_run"] = owner.campaign.run
+    node.workerinput["conformance_kubeconfig"] = str(owner.cluster.kubeconfig)
+    node.workerinput["conformance_directory"] = str(owner.directory)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    if OWNER in node.config.stash:
+        known = {scenario.id for scenario in _campaign(node.config).scenarios}
+        cases = [test.partition("[")[2].removesuffix("]") for test in ids]
+        node.config.stash[OWNER].plan([case for case in cases if case in known])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    cause = getattr(node, "workeroutput", {}).get("conformance_setup_error")
+    if cause and not error:
+        _say(node.config)(f"worker {node.gateway.id} could not set its stage: {cause}")
+
+
+# The end
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    config = session.config
+    interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+    if CAMPAIGN in config.stash:
+        try:
+            config.stash[CAMPAIGN].close_bench()
+        except ConformanceError as error:
+            _say(config)(f"the stage was not cleared: {error}")
+    if OWNER not in config.stash:
+        return
+    owner = config.stash[OWNER]
+    started = owner.recorder is not None and exitstatus not in (CANNOT_START, pytest.ExitCode.INTERNAL_ERROR)
+    if started:
+        cause = "the run was interrupted" if interrupted else "the case did not run: its worker was lost"
+        if config.option.maxfail:
+            cause = "the case did not run: the session stopped before it"
+        code = owner.finish(interrupted=interrupted, cause=cause)
+        other_tests_failed = code == 0 and exitstatus not in (0, pytest.ExitCode.TESTS_FAILED)
+        session.exitstatus = exitstatus if other_tests_failed else code
+    _stop(config, owner)
+
+
+def _stop(config: pytest.Config, owner: Owner) -> None:
+    if owner.stop():
+        _say(config)("cluster stopped, nothing is left running")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if OWNER in config.stash and config.stash[OWNER].summary:
+        terminalreporter.section("conformance")
+        terminalreporter.write_line(config.stash[OWNER].summary)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """For a session that ended before it was a session."""
+    if OWNER in config.stash:
+        _stop(config, config.stash[OWNER])

@@ -1,0 +1,3 @@
+"""Wiring only: the suite is a pytest plugin."""
+
+pytest_plugins = ["conformance.plugin"]

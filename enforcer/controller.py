@@ -1,0 +1,341 @@
+"""The control plane: composes watch, world, configuration service, webhooks, status and conditions.
+
+Events are taken in batches of whatever is queued, without a delay: one batch, one snapshot number. Nothing is served
+before everything has been listed once; from then on API errors leave the last known state in force.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from enforcer import conditions, envoy_binary, ports, watch
+from enforcer.certificate import Certificate, make_certificate, server_context
+from enforcer.conditions import Condition, Reach
+from enforcer.kube import Json, Kube, KubeError
+from enforcer.mesh import MeshOptions, load_options
+from enforcer.status import Board, SidecarStatus, Status
+from enforcer.watch import MUTATING, POLICIES, VALIDATING, Change, Event, Key, Listed, Watcher
+from enforcer.webhook import create_app, create_health_app, trust_patch
+from enforcer.world import KINDS, World
+from enforcer.xds.server import Ads
+from enforcer.xds.session import Session
+from enforcer.xds.snapshot import Snapshot
+
+log = logging.getLogger("enforcer")
+
+MESH_FILE = Path("/etc/authz/mesh.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the controller listens, as host and port; tests choose port 0."""
+
+    xds: tuple[str, int] = ("0.0.0.0", ports.XDS)
+    webhook: tuple[str, int] = ("0.0.0.0", ports.WEBHOOK)
+    health: tuple[str, int] = ("0.0.0.0", ports.HEALTH)
+    status: tuple[str, int] = ("127.0.0.1", ports.STATUS)
+
+
+class Controller:
+    """Lives in one asyncio loop; `run` returns when `stop` is called."""
+
+    def __init__(self, api: Kube, options: MeshOptions, addresses: Addresses) -> None:
+        self._api = api
+        self._options = options
+        self._addresses = addresses
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._stopping = asyncio.Event()
+        self._snapshot = 0
+        self._serving = False
+        self._reached: dict[str, int] = {}
+        self._hooks: dict[Key, Json] = {}
+        self._hooks_changed = asyncio.Event()
+        self._trusted: set[Key] = set()
+        self._certificate: Certificate = make_certificate((options.webhook_service,))
+        self._runners: list[web.AppRunner] = []
+        self.world = World(options)
+        self.ads = Ads(resolve=self._resolve, changed=self._answered)
+        self.board = Board(self.status)
+        self.writer = conditions.Writer(api, self._wanted)
+        self.bound: dict[str, int] = {}
+        """The ports really bound, by the field names of Addresses."""
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    @property
+    def ready(self) -> bool:
+        return self._serving and self._trusted == self._webhook_keys
+
+    @property
+    def _webhook_keys(self) -> set[Key]:
+        names = {
+            MUTATING.name: self._options.mutating_webhook,
+            VALIDATING.name: self._options.validating_webhook,
+        }
+        return {Key(kind=kind, namespace="", name=name) for kind, name in names.items()}
+
+    def _waiting_for(self) -> str:
+        if not self.world.synced:
+            return "waiting for the first list of every kind"
+        if not self._serving:
+            return "starting to serve"
+        missing = ", ".join(sorted(str(key) for key in self._webhook_keys - self._trusted))
+        return f"waiting to be trusted by {missing}"
+
+    async def run(self) -> None:
+        """Runs until stopped. Raises OSError or RuntimeError where an address is taken."""
+        loop = asyncio.get_running_loop()
+        emit = self._events.put_nowait
+
+        def hand_over(event: Event) -> None:
+            try:
+                loop.call_soon_threadsafe(emit, event)
+            except RuntimeError:
+                # The loop is closed: the process is ending.
+                return
+
+        watchers = [Watcher(self._api, kind, hand_over) for kind in watch.ALL]
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._serve_health()
+            for watcher in watchers:
+                watcher.start()
+            while not self.world.synced:
+                if await self._stopped_before(self._take()):
+                    return
+            await self._serve()
+            tasks = [
+                asyncio.create_task(self._process(), name="events"),
+                asyncio.create_task(self.writer.run(), name="conditions"),
+                asyncio.create_task(self._keep_trusted(), name="trust"),
+            ]
+            self._after_batch()
+            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+            done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            for task in done - {stopping}:
+                # A task that ended by itself has failed: better a restart than half a controller.
+                task.result()
+        finally:
+            self._serving = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.ads.stop()
+            for runner in self._runners:
+                await runner.cleanup()
+            await asyncio.gather(*(asyncio.to_thread(watcher.stop) for watcher in watchers))
+
+    async def _stopped_before(self, work: Any) -> bool:
+        """Awaits the work unless the controller is stopped first; whether it was."""
+        task = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if task.done():
+            task.result()
+            return False
+        task.cancel()
+        return True
+
+    async def _serve_health(self) -> None:
+        await self._listen(
+            "health",
+            create_health_app(ready=lambda: self.ready, reason=self._waiting_for),
+            self._addresses.health,
+        )
+        await self._listen("status", self.board.create_app(), self._addresses.status)
+
+    async def _serve(self) -> None:
+        host, port = self._addresses.xds
+        self.bound["xds"] = await self.ads.start(f"{host}:{port}")
+        app = create_app(options=self._options, ready=lambda: self._serving)
+        await self._listen("webhook", app, self._addresses.webhook, tls=server_context(self._certificate))
+        self._serving = True
+        log.info("serving %d workloads", len(self.world.workloads))
+
+    async def _listen(
+        self, name: str, app: web.Application, address: tuple[str, int], *, tls: Any = None
+    ) -> None:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, *address, ssl_context=tls, backlog=1024)
+        await site.start()
+        self.bound[name] = runner.addresses[0][1]
+
+    async def _process(self) -> None:
+        while True:
+            await self._take()
+            self._after_batch()
+
+    async def _take(self) -> None:
+        """Applies every event that is queued, waiting for the first."""
+        self._apply(await self._events.get())
+        while not self._events.empty():
+            self._apply(self._events.get_nowait())
+
+    def _apply(self, event: Event) -> None:
+        kind = event.kind if isinstance(event, Listed) else event.key.kind
+        if kind in KINDS:
+            self.world.apply(event)
+            return
+        match event:
+            case Change(key=key, document=document):
+                self._hooks.pop(key, None)
+                if document is not None:
+                    self._hooks[key] = document
+            case Listed(documents=documents):
+                self._hooks = {key: doc for key, doc in self._hooks.items() if key.kind != kind} | dict(
+                    documents
+                )
+        self._hooks_changed.set()
+
+    def _after_batch(self) -> None:
+        self._snapshot += 1
+        for node in self.ads.sessions.keys() - self.world.workloads.keys():
+            self.ads.forget(node)
+            self._reached.pop(node, None)
+        self.ads.refresh()
+        self._answered()
+
+    def _answered(self) -> None:
+        """A sidecar or the world moved: the status and the conditions may differ now."""
+        self.board.changed()
+        self.writer.notify()
+
+    def _resolve(self, session: Session) -> Snapshot | None:
+        return self.world.snapshot(session.node, ipv6=session.ipv6)
+
+    def _in_sync(self, node: str) -> bool:
+        session = self.ads.sessions.get(node)
+        if session is None:
+            return False
+        snapshot = self._resolve(session)
+        return snapshot is not None and session.in_sync(snapshot)
+
+    def status(self) -> Status:
+        """The status now."""
+        sidecars = {}
+        for node in self.world.workloads:
+            session = self.ads.sessions.get(node)
+            in_sync = self._in_sync(node)
+            if in_sync:
+                self._reached[node] = self._snapshot
+            sidecars[node] = SidecarStatus(
+                snapshot=self._reached.get(node, 0),
+                in_sync=in_sync,
+                nack=session.nack if session is not None else None,
+                connected=self.ads.connected(node),
+            )
+        return Status(
+            snapshot=self._snapshot,
+            objects=self.world.versions,
+            sidecars=sidecars,
+            rejected={str(key): reason for key, reason in self.world.rejected.items()},
+            nacks=self.ads.nacks,
+        )
+
+    def _wanted(self) -> dict[Key, tuple[Json, Condition]]:
+        return {
+            key: (document, self._condition(key, document))
+            for key, document in self.world.documents(POLICIES.name).items()
+        }
+
+    def _condition(self, key: Key, document: Json) -> Condition:
+        policy = self.world.policy(key)
+        reaches = []
+        for workload in self.world.selected(key):
+            session = self.ads.sessions.get(workload.node)
+            if session is None and not workload.ready:
+                # It never had a configuration, so it accepts nothing: no policy waits for it.
+                continue
+            nack = session.nack if session is not None else None
+            reaches.append(Reach(node=workload.node, in_sync=self._in_sync(workload.node), nack=nack))
+        return conditions.judge(
+            generation=int(document["metadata"].get("generation", 0)),
+            problem=self.world.rejected.get(key),
+            malformed=key in self.world.malformed,
+            dry_run=policy is not None and policy.dry_run,
+            reaches=reaches,
+        )
+
+    async def _keep_trusted(self) -> None:
+        """Keeps our authority in the webhook configurations, whoever overwrites them."""
+        delays = watch.backoff()
+        timeout: float | None = None
+        while True:
+            try:
+                await asyncio.wait_for(self._hooks_changed.wait(), timeout)
+            except TimeoutError:
+                # A failed write is due again.
+                pass
+            self._hooks_changed.clear()
+            failed = False
+            for key in sorted(self._webhook_keys):
+                failed |= not await self._trust(key)
+            timeout = next(delays) if failed else None
+            if not failed:
+                delays = watch.backoff()
+
+    async def _trust(self, key: Key) -> bool:
+        document = self._hooks.get(key)
+        if document is None:
+            self._trusted.discard(key)
+            return True
+        patch = trust_patch(document, self._certificate.authority)
+        if patch:
+            self._trusted.discard(key)
+            kind = MUTATING if key.kind == MUTATING.name else VALIDATING
+            path = f"{kind.path}/{key.name}"
+            try:
+                await asyncio.to_thread(
+                    self._api.patch, path, patch, content_type="application/json-patch+json"
+                )
+            except KubeError as error:
+                log.warning("%s: %s", key, error)
+                return False
+        self._trusted.add(key)
+        return True
+
+
+async def _run(api: Kube, options: MeshOptions, addresses: Addresses) -> None:
+    controller = Controller(api, options, addresses)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, controller.stop)
+    await controller.run()
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="enforcer controller", description="The control plane.")
+    parser.add_argument("--mesh", type=Path, default=MESH_FILE, help="mesh options (YAML)")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="outside a cluster; inside, the service account is used"
+    )
+    given = parser.parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    envoy_binary.check_messages()
+    options = load_options(given.mesh)
+    api = Kube.connect(given.kubeconfig)
+    # What the imports left behind lives for ever: the collector need not look at it again.
+    gc.freeze()
+    try:
+        asyncio.run(_run(api, options, Addresses()))
+    finally:
+        api.close()
+    return 0
