@@ -105,7 +105,8 @@ class Bench:
 
             def end(response: Any = response) -> None:
                 # The reader's thread owns the response; shutting its socket down ends the reading.
-                response.shutdown()
+                with suppress(RuntimeError, OSError):  # it has ended by itself meanwhile
+                    response.shutdown()
 
             name = f"{ref} {container}"
             tail = Tail(log_lines(response), read=read, end=end, name=name)
@@ -122,6 +123,8 @@ class Bench:
         session = self._sessions.get(ref)
         if session is not None and not session.broken:
             return session
+        if session is not None:
+            session.close()
         pod = self.pods[ref]
         stream = open_exec(
             self.kube,

@@ -22,7 +22,9 @@ __all__ = ["Report", "lint", "uncovered"]
 
 # Plain scalars that YAML 1.1 readers take for booleans; kubectl's takes all of these, PyYAML only some.
 YAML_11_BOOLEANS = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF")
-WEAK_TITLE = re.compile(r"\b(should|shall|must|test|tests|check|checks|verify|verifies)\b", re.IGNORECASE)
+WEAK_TITLE = re.compile(
+    r"\b(should|test that|tests that|check that|checks that|verify|verifies)\b", re.IGNORECASE
+)
 SMALLEST_TITLE = 3  # words
 
 

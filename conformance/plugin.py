@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from conformance.campaign import Campaign, Options, Owner, new_run_id
+from conformance.cluster.existing import ExistingCluster
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError, InputError
 from conformance.record import Line
 from conformance.report import allure
 from conformance.report.console import case_text
 from conformance.scenario import Scenario
+from conformance.stage import Cluster
 from conformance.verdict import Status
 
 __all__ = ["Breach", "Conduct", "Inconclusive"]
@@ -26,6 +28,7 @@ Conduct = Callable[[Scenario], None]
 CAMPAIGN = pytest.StashKey[Campaign]()
 OWNER = pytest.StashKey[Owner]()
 LINE = pytest.StashKey[Line]()
+_OTHER_FAILED = pytest.StashKey[bool]()
 CANNOT_START = 4
 TEST_FILE = Path(__file__).parent / "test_conformance.py"
 
@@ -167,6 +170,21 @@ def _open_worker(config: Any, campaign: Campaign) -> None:
         config.workeroutput["conformance_setup_error"] = str(error)
 
 
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The run's cluster with its mesh, for tests that are no scenarios."""
+    config = request.config
+    if _is_worker(config):
+        shared = getattr(config, "workerinput", {})
+        return ExistingCluster(kubeconfig=Path(shared["conformance_kubeconfig"]), description="")
+    owner = _owner(config)
+    if owner.cluster is None:
+        _start(config)
+    if owner.cluster is None:
+        raise pytest.UsageError("there is no cluster")
+    return owner.cluster
+
+
 @pytest.fixture
 def conduct(request: pytest.FixtureRequest) -> Conduct:
     """Runs a scenario: returns where it passed, raises Breach or Inconclusive, or skips."""
@@ -227,9 +245,13 @@ def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if _active is None or OWNER not in _active.stash:
+        return
     line = getattr(report, "conformance_case", None)
-    if line is not None and _active is not None and OWNER in _active.stash:
+    if line is not None:
         _active.stash[OWNER].add(line)
+    elif report.failed and not getattr(report, "conformance_inconclusive", False):
+        _active.stash[_OTHER_FAILED] = True
 
 
 # The hook above is not given its config.
@@ -302,8 +324,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         if config.option.maxfail:
             cause = "the case did not run: the session stopped before it"
         code = owner.finish(interrupted=interrupted, cause=cause)
-        other_tests_failed = code == 0 and exitstatus not in (0, pytest.ExitCode.TESTS_FAILED)
-        session.exitstatus = exitstatus if other_tests_failed else code
+        # A test that is no scenario (the typed walkthrough) fails the run as a breach does.
+        session.exitstatus = 1 if not interrupted and _OTHER_FAILED in config.stash else code
     _stop(config, owner)
 
 

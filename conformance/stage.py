@@ -97,13 +97,13 @@ def start(choice: Choice, *, kubeconfig: Path | None, context: str | None, say: 
     if choice.kind == "existing":
         return connect(kubeconfig, context)
     # Only here: the other clusters need nothing of it.
-    from conformance.cluster.embedded.cluster import start_embedded
+    from conformance.cluster.embedded.cluster import NodeError, start_embedded
 
     with phase(say, "cluster up"):
         try:
             cluster: Cluster = start_embedded()
-        except (OSError, RuntimeError) as error:
-            raise SetupError(f"the embedded cluster did not start: {error}") from error
+        except NodeError as error:
+            raise SetupError(f"the embedded cluster did not start: {error}") from None
     return cluster
 
 

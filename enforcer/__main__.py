@@ -1,7 +1,7 @@
 """`python3 -m enforcer COMMAND`: every part of the enforcer is one command of one image.
 
-Commands import what they need when they are run: `capture`, `sidecar` and `status` start in a few milliseconds in
-every pod and must not pay for the control plane's libraries.
+Commands import what they need when they are run: `capture`, `sidecar` and `status` start in a few
+milliseconds in every pod and must not pay for the control plane's libraries.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Redirects a pod's TCP connections to its Envoy: nftables rules, sent as one netlink batch.
 
-Runs in an init container of every pod, so it uses the standard library only and needs no `nft` program. The batch is
-atomic and replaces the whole table: running it again, or after a change of options, leaves no old rule behind.
+Runs in an init container of every pod, so it uses the standard library only and needs no `nft` program. The
+batch is atomic and replaces the whole table: running it again, or after a change of options, leaves no old
+rule behind.
 
     inbound    not from loopback, tcp, port not excluded        -> Envoy's inbound port
     outbound   not to loopback, tcp, not Envoy's own, not excluded -> Envoy's outbound port
 
-The table is of the family inet: IPv6 is redirected as well. Where Envoy has no IPv6 listener such a connection is
-refused, so a link-local address is no way around the policies.
+The table is of the family inet: IPv6 is redirected as well. Where Envoy has no IPv6 listener such a
+connection is refused, so a link-local address is no way around the policies.
 """
 
 from __future__ import annotations
@@ -200,7 +201,8 @@ def build_batch(options: Capture) -> tuple[bytes, int]:
     create = NLM_F_CREATE
     append = NLM_F_CREATE | NLM_F_APPEND
     messages: list[tuple[int, int, bytes]] = [
-        # Deleting a table that is not there fails, creating one that is there does not: create, delete, create.
+        # Deleting a table that is not there fails, creating one that is there does not: create, delete,
+        # create.
         (NFT_MSG_NEWTABLE, create, table),
         (NFT_MSG_DELTABLE, 0, table),
         (NFT_MSG_NEWTABLE, create, table),

@@ -1,7 +1,7 @@
 """The webhook's own authority and server certificate, made anew at each start.
 
-The private keys never leave the process but for the moment in which OpenSSL reads the server's from a file that
-only this process can name.
+The private keys never leave the process but for the moment in which OpenSSL reads the server's from a file
+that only this process can name.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -134,11 +135,9 @@ class Writer:
         delays = backoff()
         timeout: float | None = None
         while True:
-            try:
+            # The timeout: an unsettled condition has waited long enough, or a failed write is due again.
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout)
-            except TimeoutError:
-                # An unsettled condition has waited long enough, or a failed write is due again.
-                pass
             self._wake.clear()
             failed, waiting = await self._write_due()
             if failed:

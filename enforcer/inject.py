@@ -36,8 +36,8 @@ class Injection:
 def inject(pod: Json, options: MeshOptions) -> Injection:
     """The patch for a pod of a namespace that wants sidecars. Raises InjectionError.
 
-    Whether the namespace wants them is the API server's to say, by the webhook's namespaceSelector: our own copy
-    of the label may be older than the pod.
+    Whether the namespace wants them is the API server's to say, by the webhook's namespaceSelector: our own
+    copy of the label may be older than the pod.
     """
     metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}

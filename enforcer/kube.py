@@ -1,7 +1,7 @@
 """The Kubernetes API as the controller needs it: raw JSON over the official client.
 
-Only transport, credentials and their renewal come from the client. Objects stay the JSON they are: building its
-model of every pod costs more than all the rest of the controller.
+Only transport, credentials and their renewal come from the client. Objects stay the JSON they are: building
+its model of every pod costs more than all the rest of the controller.
 """
 
 from __future__ import annotations

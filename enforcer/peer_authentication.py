@@ -1,7 +1,8 @@
 """PeerAuthentication, as far as it can be honoured without mutual TLS: whoever demands it gets nobody.
 
 Plaintext is what a PERMISSIVE, DISABLE or unset mode admits, and all there is. STRICT refuses plaintext: the
-webhook refuses to store it, and where it is stored all the same, its workloads are closed and the reason shown.
+webhook refuses to store it, and where it is stored all the same, its workloads are closed and the reason
+shown.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def _mode(mtls: object) -> object:
 
 
 def as_policy(document: Mapping[str, Any]) -> Policy | None:
-    """What stands in for a PeerAuthentication among a workload's policies: a denial under its name, or nothing."""
+    """What stands in for a PeerAuthentication among a workload's policies: a denial under its name, or
+    nothing."""
     reasons = demands(document)
     if not reasons:
         return None

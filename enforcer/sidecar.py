@@ -1,7 +1,8 @@
 """Becomes Envoy: builds its bootstrap configuration from the environment and replaces this process.
 
-Standard library only, because every pod starts with it. The bootstrap holds no policy: listeners come from the
-control plane, so until its first answer nothing is accepted, and the last answer stays when it goes away.
+Standard library only, because every pod starts with it. The bootstrap holds no policy: listeners come from
+the control plane, so until its first answer nothing is accepted, and the last answer stays when it goes
+away.
 """
 
 from __future__ import annotations
@@ -241,4 +242,4 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(bootstrap, indent=2))
         return 0
     argv = command(find_envoy(), bootstrap)
-    os.execv(argv[0], argv)  # noqa: S606 - becoming Envoy is the purpose; there is no shell
+    return os.execv(argv[0], argv)  # noqa: S606 - becoming Envoy is the purpose; there is no shell

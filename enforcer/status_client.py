@@ -1,4 +1,5 @@
-"""`python3 -m enforcer status [--follow]`: run by exec in the controller's pod. Standard library, plain sockets."""
+"""`python3 -m enforcer status [--follow]`: run by exec in the controller's pod. Standard library, plain
+sockets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Keeps a copy of the cluster's objects current: list, then watch, again and again.
 
-One thread per kind speaks to the API with the plain client and hands events to the asyncio loop. A thread never ends
-by an API error: it backs off, lists again where the server forgot its place (410), and tells the difference.
+One thread per kind speaks to the API with the plain client and hands events to the asyncio loop. A thread
+never ends by an API error: it backs off, lists again where the server forgot its place (410), and tells the
+difference.
 """
 
 from __future__ import annotations
@@ -189,7 +190,8 @@ class Watcher:
                     gone = event["type"] == "DELETED"
                     key = key_of(self._kind.name, document)
                     self._emit(Change(key=key, document=None if gone else document))
-                # Only after the event is handed over: a broken watch goes on behind what was seen, never before it.
+                # Only after the event is handed over: a broken watch goes on behind what was seen, never
+                # before it.
                 self._version = document["metadata"]["resourceVersion"]
         finally:
             self._stream = None

@@ -1,7 +1,7 @@
 """The admission webhooks: injection and validation, over TLS, and readiness over plain HTTP.
 
-Fails closed: an unknown path, a request that cannot be read, an error of ours, or a controller that has not seen the
-cluster yet never answers `allowed: true`; the API server's failurePolicy Fail does the rest.
+Fails closed: an unknown path, a request that cannot be read, an error of ours, or a controller that has not
+seen the cluster yet never answers `allowed: true`; the API server's failurePolicy Fail does the rest.
 """
 
 from __future__ import annotations

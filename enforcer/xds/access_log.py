@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
 from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
-
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.struct_pb2 import Struct
 

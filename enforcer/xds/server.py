@@ -39,8 +39,8 @@ class IdentityError(EnforcerError):
 def identify(node: Node, metadata: Mapping[str, str]) -> str:
     """The sidecar at the other end, as `<namespace>/<pod>`. Raises IdentityError.
 
-    The node's own word is taken: a configuration holds no secret. What does hold one must look at the `metadata`
-    of the call (its token) instead; this function is where.
+    The node's own word is taken: a configuration holds no secret. What does hold one must look at the
+    `metadata` of the call (its token) instead; this function is where.
     """
     del metadata
     namespace, slash, pod = node.id.partition("/")
@@ -52,8 +52,8 @@ def identify(node: Node, metadata: Mapping[str, str]) -> str:
 class Ads:
     """Serves snapshots.
 
-    `resolve(session)` gives a sidecar's snapshot, None while its pod is unknown: then it waits, accepting nothing.
-    `changed()` is called when a sidecar came, went, or answered.
+    `resolve(session)` gives a sidecar's snapshot, None while its pod is unknown: then it waits, accepting
+    nothing. `changed()` is called when a sidecar came, went, or answered.
     """
 
     def __init__(self, *, resolve: Callable[[Session], Snapshot | None], changed: Callable[[], None]) -> None:

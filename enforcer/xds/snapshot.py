@@ -1,7 +1,9 @@
-"""The configuration of one sidecar: a pure function of its policies, byte for byte the same for the same input.
+"""The configuration of one sidecar: a pure function of its policies, byte for byte the same for the same
+input.
 
-Every difference in the bytes of a filter chain makes Envoy replace that chain and, after the drain time, cut all of
-its connections. So maps are serialized in a fixed order, and the version is a digest of the content.
+Every difference in the bytes of a filter chain makes Envoy replace that chain and, after the drain time,
+cut all of its connections. So maps are serialized in a fixed order, and the version is a digest of the
+content.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from envoy.config.listener.v3.listener_components_pb2 import (
 from envoy.config.listener.v3.listener_pb2 import AdditionalAddress, Listener
 from envoy.extensions.filters.listener.original_dst.v3.original_dst_pb2 import OriginalDst
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
-
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -132,8 +133,8 @@ def _redirected(
 ) -> Listener:
     """A listener for redirected connections: the address it judges and dials is the original one.
 
-    No listener filter reads bytes, so a client that waits for the server's first words is served at once. Both
-    options about such filters are set all the same, lest a later filter bring the defaults with it.
+    No listener filter reads bytes, so a client that waits for the server's first words is served at once.
+    Both options about such filters are set all the same, lest a later filter bring the defaults with it.
     """
     return Listener(
         name=name,

@@ -110,7 +110,7 @@ def create_app(
 
 async def _serve(server: Server, request: web.Request, warnings: list[str]) -> web.StreamResponse:
     user = _user(server, request)
-    target = parse_path(server.registry, request.path)
+    target = parse_path(server.registry, request.rel_url.raw_path)
     if target is None:
         return _document(server, request, user)
     call = Call(request=request, user=user, verb=verb_of(request, target), target=target, warnings=warnings)

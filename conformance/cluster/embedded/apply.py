@@ -249,7 +249,7 @@ def _contested(
             rest = _contested(below, wanted[key], have, want, deeper, list_keys, label, report, manager)
             if rest:
                 left[key] = rest
-        elif have != want:
+        elif have != want and not (isinstance(have, dict) and isinstance(want, dict)):
             report((label, manager))
         else:
             left[key] = below

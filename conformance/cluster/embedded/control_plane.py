@@ -27,7 +27,6 @@ from conformance.cluster.embedded.controllers.garbage import GarbageCollector
 from conformance.cluster.embedded.controllers.namespaces import NamespaceController
 from conformance.cluster.embedded.controllers.proxy import ServiceProxy
 from conformance.cluster.embedded.controllers.shared import SharedInformers
-from conformance.cluster.embedded.images import install_commands
 from conformance.cluster.embedded.kubelet import Kubelet
 from conformance.cluster.embedded.node import NodeSockets, report_ready
 from conformance.cluster.embedded.rbac_bootstrap import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
@@ -52,7 +51,6 @@ def main(sockets: NodeSockets, runtime_socket: socket.socket, _options: Mapping[
 async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
     """Bring every part up, tell the starter, run until one part fails."""
     state = Path(STATE)
-    install_commands(f"{STATE}/bin")
     admin_token, component_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     authority = pki.Authority.create()
     tls = pki.server_context(authority.issue_server(), state)

@@ -111,6 +111,11 @@ def for_create(call: Call, obj: Object) -> Object:
     return obj
 
 
+def tidy(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Empty lists, maps and strings are not stored: `kubectl label x-` leaves no empty `labels`."""
+    return {name: value for name, value in metadata.items() if value not in ({}, [], "", None)}
+
+
 def generated_name(prefix: str) -> str:
     return prefix[:58] + "".join(secrets.choice(_SUFFIX) for _ in range(5))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.cluster.embedded.client import ApiClient, ApiClientError
-from conformance.cluster.embedded.environment import PodFacts
+from conformance.cluster.embedded.environment import NODE_NAME, PodFacts
 from conformance.cluster.embedded.events import EventRecorder
 from conformance.cluster.embedded.hosts import HostsFiles
 from conformance.cluster.embedded.pod_container import BackOff, Container, Surroundings, grace_of
@@ -160,6 +160,8 @@ class PodWorker:
     async def _live(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
+                if not self.pod["spec"].get("nodeName"):
+                    group.create_task(self._bind())
                 if await self._set_up():
                     keeper = group.create_task(self.volumes.keep_true())
                     await self._run_containers()
@@ -167,10 +169,31 @@ class PodWorker:
                     # Every container has ended for good: what holds the pod's network is not needed any more.
                     await self._node.runtime.remove_sandbox(self.uid)
         except* Exception as errors:
-            error = errors.exceptions[0]
+            # One pod's failure is told in its status; the node and the other pods live on.
+            error: BaseException = errors
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
             log.exception("pod %s", self.path, exc_info=error)
             self._failure = ("KubeletError", f"{type(error).__name__}: {error}")
             self._mark(urgent=True)
+            with suppress(RuntimeFailure):
+                await self._node.runtime.remove_sandbox(self.uid)
+
+    async def _bind(self) -> None:
+        """Say that the pod is this node's: the API grants no grace period to a pod that no node has."""
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                patch = {"metadata": {"uid": self.uid}, "spec": {"nodeName": NODE_NAME}}
+                await self._node.client.patch(self.path, patch)
+            except ApiClientError as error:
+                if error.code in (404, 409):  # gone, or another pod of that name
+                    return
+                log.warning("bind %s: %s", self.path, error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LAST_RETRY_SECONDS)
+            else:
+                return
 
     async def _set_up(self) -> bool:
         """Volumes, hosts file, sandbox; whether the pod can run here at all."""
@@ -317,8 +340,11 @@ class PodWorker:
 
 
 def unsupported(spec: Object) -> str | None:
-    """Why a pod cannot run on the embedded cluster; None where it can."""
-    for field in ("hostNetwork", "hostPID", "hostIPC"):
+    """Why a pod cannot run on the embedded cluster; None where it can. What would be ignored is refused."""
+    for field in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "activeDeadlineSeconds"):
         if spec.get(field):
             return f"{field} is not offered by the embedded cluster"
+    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        if (container.get("lifecycle") or {}).get("postStart"):
+            return f'container "{container["name"]}": postStart is not offered by the embedded cluster'
     return None

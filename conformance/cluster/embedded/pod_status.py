@@ -1,7 +1,7 @@
 """A pod's status as its containers' states tell it: pure functions, with the words of Kubernetes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,7 +81,7 @@ def status_of(moment: PodMoment, previous: Mapping[str, Any], *, now: str) -> Ob
         "qosClass": previous.get("qosClass") or qos_class(moment.pod),
     }
     if moment.init:
-        status["initContainerStatuses"] = [container_status(container) for container in moment.init]
+        status["initContainerStatuses"] = [container_status(as_init(container)) for container in moment.init]
     if moment.ip:
         status |= {"podIP": moment.ip, "podIPs": [{"ip": moment.ip}]}
     if moment.failure:
@@ -201,6 +201,13 @@ def condition_of(
     if message:
         condition["message"] = message
     return condition
+
+
+def as_init(container: ContainerState) -> ContainerState:
+    """An init container as its status shows it: ready once it has succeeded, unless it is one that stays."""
+    if container.sidecar:
+        return container
+    return replace(container, started=False, ready=exit_code_of(container.state) == 0)
 
 
 def container_status(container: ContainerState) -> Object:

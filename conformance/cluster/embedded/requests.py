@@ -14,6 +14,7 @@ from conformance.cluster.embedded.auth import User
 from conformance.cluster.embedded.protobuf import MEDIA_TYPE, decode
 from conformance.cluster.embedded.registry import Registry, Resource
 from conformance.cluster.embedded.status import bad_request, unsupported_media_type
+from conformance.cluster.embedded.typed import check_metadata
 
 JSON_TYPE = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -188,8 +189,7 @@ def check_object(call: Call, obj: Any, *, kind: str = "", api_version: str = "")
     metadata = obj.get("metadata")
     if metadata is None:
         obj["metadata"] = metadata = {}
-    if not isinstance(metadata, dict):
-        raise bad_request("json: cannot unmarshal metadata into Go value of type v1.ObjectMeta")
+    check_metadata(obj)
     expected_version = api_version or resource.api_version
     expected_kind = kind or resource.kind
     if (found := obj.setdefault("apiVersion", expected_version)) != expected_version:

@@ -13,18 +13,25 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.cluster.embedded import linux
 from conformance.cluster.embedded.container import (
     SANDBOX_NAMESPACES,
     Command,
-    reset_signals,
     run_container,
     run_exec,
 )
-from conformance.cluster.embedded.network import remove_pod, set_up_pod
+from conformance.cluster.embedded.runtime_state import (
+    Process,
+    Sandbox,
+    close_all,
+    free_network,
+    kill,
+    make_network,
+    make_streams,
+    send_signal,
+)
 from conformance.cluster.embedded.services import ServiceTable
 from conformance.cluster.embedded.spec import ContainerSpec, ServiceRule
 
@@ -41,33 +48,6 @@ class _Refused(Exception):
             self.answer["exit_code"] = exit_code
 
 
-@dataclass(slots=True, kw_only=True)
-class _Sandbox:
-    ip: str
-    namespaces: tuple[int, ...] = ()
-    """Descriptors that keep the network, UTS and IPC namespaces alive; none until they are made."""
-    processes: "set[_Process]" = field(default_factory=set)
-    busy: bool = True
-    """A child is making or freeing its network."""
-    removals: list[int] = field(default_factory=list)
-    """The calls that wait for it to be gone."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Process:
-    number: int
-    call: int
-    pid: int
-    pidfd: int
-    sandbox: _Sandbox
-    spec: ContainerSpec
-    ours: list[int]
-    """The descriptors of its streams that go to the caller."""
-    answered: bool = False
-    failed: bool = False
-    exit_code: int | None = None
-
-
 class RuntimeServer:
     """`control` is the socket to the control plane, whose process `control_plane` is a child of this one."""
 
@@ -76,9 +56,9 @@ class RuntimeServer:
         self._control_plane = control_plane
         self._services = services
         self._selector = selectors.DefaultSelector()
-        self._sandboxes: dict[str, _Sandbox] = {}
-        self._containers: dict[str, _Process] = {}
-        self._processes: dict[int, _Process] = {}
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._containers: dict[str, Process] = {}
+        self._processes: dict[int, Process] = {}
         self._on_exit: dict[int, Callable[[int], None]] = {}
         self._next = 1
         self._result: int | None = None
@@ -186,12 +166,12 @@ class RuntimeServer:
     def _create_sandbox(self, call: int, *, uid: str, hostname: str, ip: str) -> None:
         if uid in self._sandboxes:
             raise _Refused(f"sandbox {uid} exists")
-        sandbox = self._sandboxes[uid] = _Sandbox(ip=ip)
+        sandbox = self._sandboxes[uid] = Sandbox(ip=ip)
         report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
             report.close()
-            _make_network(theirs, ip=ip, hostname=hostname)
+            make_network(theirs, ip=ip, hostname=hostname)
         theirs.close()
 
         def on_report(message: dict[str, Any] | None, _fds: list[int]) -> bool:
@@ -201,7 +181,7 @@ class RuntimeServer:
                 del self._sandboxes[uid]
                 self._answer(call, message)
             else:
-                # The child lives until the report is closed.
+                # The child, and so its namespaces' files, lives until the report is closed.
                 sandbox.namespaces = tuple(
                     os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
                     for kind in SANDBOX_NAMESPACES
@@ -220,10 +200,10 @@ class RuntimeServer:
             return
         sandbox.removals.append(call)
         for process in sandbox.processes:
-            _kill(process)
+            kill(process)
         self._advance_removal(uid, sandbox)
 
-    def _advance_removal(self, uid: str, sandbox: _Sandbox) -> None:
+    def _advance_removal(self, uid: str, sandbox: Sandbox) -> None:
         """Frees the network once nothing runs in it; in a child, for the kernel takes its time."""
         if not sandbox.removals or sandbox.busy or sandbox.processes:
             return
@@ -233,7 +213,7 @@ class RuntimeServer:
         sandbox.busy = True
         pid = os.fork()
         if pid == 0:
-            _free_network(sandbox.ip)
+            free_network(sandbox.ip)
 
         def on_exit(_code: int) -> None:
             del self._sandboxes[uid]
@@ -241,7 +221,7 @@ class RuntimeServer:
 
         self._on_exit[pid] = on_exit
 
-    def _removed(self, sandbox: _Sandbox) -> None:
+    def _removed(self, sandbox: Sandbox) -> None:
         for fd in sandbox.namespaces:
             os.close(fd)
         for call in sandbox.removals:
@@ -256,7 +236,7 @@ class RuntimeServer:
             raise _Refused(f"there is no sandbox {container.sandbox}")
         if container.id in self._containers:
             raise _Refused(f"container {container.id} exists")
-        ours, theirs = _streams(stdin=stdin, tty=container.tty)
+        ours, theirs = make_streams(stdin=stdin, tty=container.tty)
 
         def child(report: socket.socket) -> None:
             run_container(container, namespaces=sandbox.namespaces, stdio=theirs, report=report)
@@ -271,7 +251,7 @@ class RuntimeServer:
                 child=child,
             )
         finally:
-            _close(theirs)
+            close_all(theirs)
         self._containers[container.id] = process
 
     def _exec(
@@ -288,7 +268,7 @@ class RuntimeServer:
         main = self._containers.get(container)
         if main is None or not main.answered:
             raise _Refused("container is not running", 128)
-        ours, theirs = _streams(stdin=stdin, tty=tty)
+        ours, theirs = make_streams(stdin=stdin, tty=tty)
         command = Command(argv=argv, env=env, cwd=cwd, tty=tty)
 
         def child(report: socket.socket) -> None:
@@ -304,38 +284,41 @@ class RuntimeServer:
                 child=child,
             )
         except OSError as error:
-            _close(ours)
+            close_all(ours)
             if error.errno in (errno.ESRCH, errno.ENOMEM, errno.EINVAL):
                 raise _Refused("container is not running", 128) from error
             raise
         finally:
-            _close(theirs)
+            close_all(theirs)
 
     def _spawn(
         self,
         call: int,
-        sandbox: _Sandbox,
+        sandbox: Sandbox,
         spec: ContainerSpec,
         ours: list[int],
         *,
         enter: Callable[[], None],
         child: Callable[[socket.socket], None],
-    ) -> _Process:
+    ) -> Process:
         """Forks into the PID namespace that `enter` chooses; only children are ever in one."""
         report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             enter()
             pid = os.fork()
             if pid == 0:
-                report.close()
-                child(theirs)
+                try:
+                    report.close()
+                    child(theirs)
+                finally:
+                    os._exit(128)
         except OSError:
             report.close()
             raise
         finally:
             theirs.close()
             linux.setns(self._own_pids, linux.CLONE_NEWPID)
-        process = _Process(
+        process = Process(
             number=self._next,
             call=call,
             pid=pid,
@@ -351,7 +334,7 @@ class RuntimeServer:
         self._watch(report, lambda message, fds: self._reported(process, message, fds))
         return process
 
-    def _reported(self, process: _Process, message: dict[str, Any] | None, fds: list[int]) -> bool:
+    def _reported(self, process: Process, message: dict[str, Any] | None, fds: list[int]) -> bool:
         if message is not None and "terminal" in message:
             process.ours = fds
             return False
@@ -362,12 +345,12 @@ class RuntimeServer:
             self._answer(process.call, message)
         else:
             self._answer(process.call, {"process": process.number, "pid": process.pid}, process.ours)
-        _close(process.ours)
+        close_all(process.ours)
         if process.exit_code is not None:
             self._announce_exit(process, process.exit_code)
         return True
 
-    def _exited(self, process: _Process, code: int) -> None:
+    def _exited(self, process: Process, code: int) -> None:
         del self._processes[process.number]
         os.close(process.pidfd)
         process.sandbox.processes.discard(process)
@@ -377,11 +360,11 @@ class RuntimeServer:
             self._announce_exit(process, code)
         self._advance_removal(process.spec.sandbox, process.sandbox)
 
-    def _forget_container(self, process: _Process) -> None:
+    def _forget_container(self, process: Process) -> None:
         if self._containers.get(process.spec.id) is process:
             del self._containers[process.spec.id]
 
-    def _announce_exit(self, process: _Process, code: int) -> None:
+    def _announce_exit(self, process: Process, code: int) -> None:
         """After the answer to its start, never before; one that never started has no exit."""
         if not process.failed:
             self._send({"exited": process.number, "code": code})
@@ -389,7 +372,7 @@ class RuntimeServer:
     def _signal(self, call: int, *, process: int, signal: int) -> None:  # the module is not needed here
         running = self._processes.get(process)
         if running is not None:
-            _send_signal(running, signal)
+            send_signal(running, signal)
         self._answer(call, {})
 
     def _program_services(self, call: int, *, rules: list[tuple[str, int, list[tuple[str, int]]]]) -> None:
@@ -400,53 +383,3 @@ class RuntimeServer:
             ]
         )
         self._answer(call, {})
-
-
-def _send_signal(process: _Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(process.pidfd, number)
-
-
-def _kill(process: _Process) -> None:
-    _send_signal(process, signal.SIGKILL)
-
-
-def _streams(*, stdin: bool, tty: bool) -> tuple[list[int], list[int]]:
-    """(the caller's ends: stdout, stderr and maybe stdin; the process's three). A terminal comes later."""
-    if tty:
-        return [], []
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
-    if stdin:
-        in_read, in_write = os.pipe()
-        return [out_read, err_read, in_write], [in_read, out_write, err_write]
-    nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    return [out_read, err_read], [nothing, out_write, err_write]
-
-
-def _close(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def _make_network(report: socket.socket, *, ip: str, hostname: str) -> None:
-    """In a forked child, which does not return."""
-    try:
-        reset_signals()
-        set_up_pod(ip=ip, hostname=hostname)
-        report.send(b"{}")
-        report.recv(1)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        report.send(json.dumps({"error": f"network of {hostname} ({ip}): {error.strerror}{where}"}).encode())
-    finally:
-        os._exit(0)
-
-
-def _free_network(ip: str) -> None:
-    """In a forked child, which does not return. What it cannot delete goes with the namespace."""
-    try:
-        reset_signals()
-        remove_pod(ip)
-    finally:
-        os._exit(0)

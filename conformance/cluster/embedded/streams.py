@@ -1,7 +1,7 @@
 """The streaming subresources of pods: exec over WebSocket, and logs.
 
 The WebSocket protocols are those of Kubernetes: a message starts with a channel byte, 0 stdin, 1 stdout,
-2 stderr, 3 the final Status, 4 terminal sizes, and in v5 also 255 = "the channel named by the next byte is closed".
+2 stderr, 3 the final Status, 4 terminal sizes, and in v5 also 255 = "the channel of the next byte is closed".
 What is wrong with a request is answered as a Status before the protocol is switched.
 """
 
@@ -11,17 +11,22 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from aiohttp import WSMsgType, web
 
-from conformance.cluster.embedded.status import ApiError, FieldError, bad_request, internal, invalid
+from conformance.cluster.embedded.status import ApiError, bad_request, internal
+from conformance.cluster.embedded.stream_options import (
+    container_name,
+    flag,
+    number_of,
+    refused,
+    since_seconds,
+)
 
 V5: Final = "v5.channel.k8s.io"
 PROTOCOLS: Final = (V5, "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-_TRUE: Final = ("1", "true", "True", "TRUE", "t", "T")
 _LARGEST_MESSAGE: Final = 16 * 2**20
 _FIRST_BYTES_SECONDS: Final = 0.1  # how long the head of a followed log waits for an early error
 _GONE_POLL_SECONDS: Final = 1.0
@@ -86,12 +91,12 @@ async def handle_exec(
 ) -> web.StreamResponse:
     """GET .../pods/x/exec?command=...&stdin=&stdout=&stderr=&tty=&container=. Raises ApiError."""
     command = request.query.getall("command", [])
-    wanted = {name: _flag(request, name) for name in ("stdin", "stdout", "stderr", "tty")}
+    wanted = {name: flag(request, name) for name in ("stdin", "stdout", "stderr", "tty")}
     name = str(pod["metadata"]["name"])
     if not any(wanted[key] for key in ("stdin", "stdout", "stderr")):
-        raise _refused("PodExecOptions", name, "stdin", "at least one of stdin, stdout, stderr is required")
+        raise refused("PodExecOptions", name, "stdin", "at least one of stdin, stdout, stderr is required")
     if not command:
-        raise _refused("PodExecOptions", name, "command", "Required value", problem="FieldValueRequired")
+        raise refused("PodExecOptions", name, "command", "Required value", problem="FieldValueRequired")
     if wanted["tty"] and wanted["stderr"]:
         # A terminal has one output; clients that ask for both get it on stdout.
         wanted["stderr"] = False
@@ -112,8 +117,8 @@ async def handle_exec(
             tty=wanted["tty"],
         )
     except StreamError as error:
-        # The kubelet's errors travel in the stream, as they do on a real cluster: a refused handshake would make
-        # kubectl try again over SPDY and report that instead.
+        # The kubelet's errors travel in the stream, as they do on a real cluster: after a refused handshake
+        # kubectl would try again over SPDY and report that instead.
         await websocket.prepare(request)
         await _send_status(websocket, _as_api_error(error).to_status())
         await websocket.close()
@@ -136,7 +141,7 @@ async def _converse(
     listener = asyncio.create_task(_listen(websocket, session, stdin=wanted["stdin"]))
     speaker = asyncio.create_task(_speak(websocket, session, wanted))
     try:
-        # A listener that waits for the process to take input sees no end of the connection: look now and then.
+        # A listener that waits for the process to take input misses the connection's end: look now and then.
         ended: set[asyncio.Task[None]] = set()
         while not ended and not _gone(request):
             ended, _ = await asyncio.wait(
@@ -218,17 +223,17 @@ async def handle_log(
 ) -> web.StreamResponse:
     """GET .../pods/x/log?follow=&previous=&timestamps=&tailLines=&sinceSeconds=&sinceTime=&limitBytes=."""
     name = str(pod["metadata"]["name"])
-    follow = _flag(request, "follow")
+    follow = flag(request, "follow")
     chunks = streams.read_logs(
         namespace=namespace,
         pod=name,
         container=container_name(pod, request.query.get("container", "")),
         follow=follow,
-        previous=_flag(request, "previous"),
-        timestamps=_flag(request, "timestamps"),
-        tail_lines=_number(request, name, "tailLines", least=0),
-        since_seconds=_since(request, name),
-        limit_bytes=_number(request, name, "limitBytes", least=1),
+        previous=flag(request, "previous"),
+        timestamps=flag(request, "timestamps"),
+        tail_lines=number_of(request, name, "tailLines", least=0),
+        since_seconds=since_seconds(request, name),
+        limit_bytes=number_of(request, name, "limitBytes", least=1),
     )
     upcoming = asyncio.ensure_future(anext(chunks, None))
     try:
@@ -261,24 +266,6 @@ async def handle_log(
             await chunks.aclose()
 
 
-def container_name(pod: Mapping[str, Any], asked: str) -> str:
-    """The container that is meant: the asked one if the pod has it, the only one if none is asked for.
-    Raises ApiError 400 with the server's words."""
-    name = pod["metadata"]["name"]
-    containers = [c["name"] for c in pod["spec"].get("containers") or ()]
-    inits = [c["name"] for c in pod["spec"].get("initContainers") or ()]
-    if asked:
-        if asked not in (*containers, *inits):
-            raise bad_request(f"container {asked} is not valid for pod {name}")
-        return asked
-    if len(containers) == 1:
-        return str(containers[0])
-    choose = f"a container name must be specified for pod {name}, choose one of: [{' '.join(containers)}]"
-    if inits:
-        choose += f" or one of the init containers: [{' '.join(inits)}]"
-    raise bad_request(choose)
-
-
 def _gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
@@ -287,41 +274,3 @@ def _as_api_error(error: StreamError) -> ApiError:
     if error.reason == "InternalError":
         return internal(error.message)
     return ApiError(error.code, error.reason, error.message)
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    return request.query.get(name, "") in _TRUE
-
-
-def _number(request: web.Request, pod: str, name: str, *, least: int) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        number = int(text)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
-    if number < least:
-        rule = "must be greater than or equal to 0" if least == 0 else "must be greater than 0"
-        raise _refused("PodLogOptions", pod, name, f"Invalid value: {number}: {rule}")
-    return number
-
-
-def _since(request: web.Request, pod: str) -> float | None:
-    seconds = _number(request, pod, "sinceSeconds", least=1)
-    moment = request.query.get("sinceTime")
-    if moment is None:
-        return seconds
-    if seconds is not None:
-        why = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
-        raise _refused("PodLogOptions", pod, "sinceSeconds", why, problem="FieldValueForbidden")
-    try:
-        since = datetime.fromisoformat(moment)
-    except ValueError:
-        raise bad_request(f'parsing time "{moment}" as RFC 3339: cannot parse') from None
-    return max(0.0, (datetime.now(UTC) - since.astimezone(UTC)).total_seconds())
-
-
-def _refused(kind: str, pod: str, path: str, message: str, *, problem: str = "FieldValueInvalid") -> ApiError:
-    error = FieldError(path=path, type=problem, message=message)
-    return invalid(kind, pod, [error])

@@ -39,6 +39,13 @@ def check_types(obj: dict[str, Any]) -> None:
         )
 
 
+def check_metadata(obj: dict[str, Any]) -> None:
+    """The same for the metadata of any kind, custom ones included."""
+    wrong = next(_wrong_value("ObjectMeta", obj.get("metadata"), obj.get("kind", ""), "metadata"), None)
+    if wrong is not None:
+        raise bad_request(f"json: cannot unmarshal {wrong}")
+
+
 def unknown_fields(obj: dict[str, Any]) -> list[str]:
     """`unknown field "x"` for what a kind does not have at its top or in its metadata."""
     message = KINDS.get((obj.get("apiVersion", ""), obj.get("kind", "")))

@@ -122,6 +122,8 @@ class PodVolumes:
             if volume is None:
                 raise ConfigError(f'volume mount "{mount["name"]}" has no volume')
             source = self._root / mount["name"]
+            if mount.get("subPathExpr"):
+                raise ConfigError("subPathExpr is not offered by the embedded cluster")
             if mount.get("subPath"):
                 source = self._sub_path(source, mount["subPath"], writable="emptyDir" in volume)
             read_only = bool(mount.get("readOnly")) or "emptyDir" not in volume

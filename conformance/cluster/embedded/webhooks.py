@@ -79,14 +79,17 @@ async def validate(
 
 
 def check_configuration(obj: Mapping[str, Any]) -> list[FieldError]:
-    """What a configuration must say for its webhooks to be callable here, beyond its form (validation.py). CEL
-    match conditions are refused: they are not evaluated, and a webhook asked too seldom is a wrong cluster."""
+    """What a configuration must say for its webhooks to be callable here, beyond its form (validation.py).
+
+    CEL match conditions are refused: they are not evaluated, and a webhook that is asked too seldom would
+    open a hole silently.
+    """
     errors: list[FieldError] = []
     for index, hook in enumerate(obj.get("webhooks") or ()):
         path = f"webhooks[{index}]"
         service = (hook.get("clientConfig") or {}).get("service")
-        for key in ("name", "namespace") if service is not None else ():
-            if not service.get(key):
+        for key in ("name", "namespace"):
+            if service is not None and not service.get(key):
                 message = f"Required value: service {key} is required"
                 where = f"{path}.clientConfig.service.{key}"
                 errors.append(FieldError(path=where, type="FieldValueRequired", message=message))

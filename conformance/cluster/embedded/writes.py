@@ -15,6 +15,7 @@ from conformance.cluster.embedded.objects import (
     for_create,
     for_update,
     generated_name,
+    tidy,
     validate,
 )
 from conformance.cluster.embedded.registry import CRDS
@@ -59,7 +60,7 @@ async def create_object(server: Server, call: Call, obj: Object) -> Object:
     if metadata.get("resourceVersion"):
         raise bad_request("resourceVersion should not be set on objects to be created")
     _check_namespace(server, call, str(metadata.get("name") or ""))
-    obj = for_create(call, clean(call, obj))
+    obj = clean(call, for_create(call, obj))
     name = obj["metadata"].get("name", "")
     mutated, warnings = await server.admission.mutate(
         attributes(call, "CREATE", name=name, obj=obj, old=None)
@@ -157,6 +158,7 @@ def _store(server: Server, call: Call, obj: Object, live: Object | None) -> Obje
             "apiVersion": resource.stored_api_version,
         }
     )
+    obj = {**obj, "metadata": tidy(obj["metadata"])}
     if resource.key == "services" and not call.target.subresource:
         obj, errors = assign_addresses(obj, server.objects("services"))
         if errors:

@@ -144,7 +144,11 @@ class FakeApi:
             grown = self.grown
             for version, event, path, item in self.history:
                 if version > since and within(path, request.path):
-                    await response.write(json.dumps({"type": event, "object": item}).encode() + b"\n")
+                    line = json.dumps({"type": event, "object": item}).encode() + b"\n"
+                    try:
+                        await response.write(line)
+                    except ConnectionError:  # the client has gone
+                        return response
             since = self.version
             waits = [asyncio.create_task(grown.wait()), asyncio.create_task(cut.wait())]
             try:

@@ -30,7 +30,7 @@ Answer = dict[str, Any] | None
 
 @dataclass
 class World:
-    """Stored objects by resource, and one webhook server that answers as told and remembers what it was asked."""
+    """Stored objects by resource, and a webhook server that answers as told and keeps what it was asked."""
 
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -323,7 +323,8 @@ def test_a_webhook_that_does_not_answer_in_time(tmp_path: Path) -> None:
         world.objects["endpoints"][0]["subsets"][0]["ports"][0]["port"] = server.sockets[0].getsockname()[1]
         error = await refusal(admission.validate(policy()))
         assert error.message.endswith(
-            'failed to call webhook: Post "https://enforcer.mesh.svc:443/?timeout=1s": context deadline exceeded'
+            'failed to call webhook: Post "https://enforcer.mesh.svc:443/?timeout=1s": '
+            "context deadline exceeded"
         )
         released.set()
         server.close()
@@ -424,7 +425,8 @@ def test_a_pod_waits_for_its_account_and_is_refused_without(tmp_path: Path) -> N
 
 RESTRICTED_PLAIN = (
     'violates PodSecurity "restricted:latest": '
-    'allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false), '
+    'allowPrivilegeEscalation != false (container "c" must set '
+    "securityContext.allowPrivilegeEscalation=false), "
     'unrestricted capabilities (container "c" must set securityContext.capabilities.drop=["ALL"]), '
     'runAsNonRoot != true (pod or container "c" must set securityContext.runAsNonRoot=true), '
     'seccompProfile (pod or container "c" must set securityContext.seccompProfile.type to '
@@ -458,8 +460,8 @@ NET_ADMIN = {"capabilities": {"add": ["NET_ADMIN"]}}
                 "initContainers": [{"name": "init", "securityContext": NET_ADMIN}],
                 "containers": [{"name": "c"}],
             },
-            'violates PodSecurity "baseline:latest": non-default capabilities (container "init" must not include '
-            '"NET_ADMIN" in securityContext.capabilities.add)',
+            'violates PodSecurity "baseline:latest": non-default capabilities '
+            '(container "init" must not include "NET_ADMIN" in securityContext.capabilities.add)',
         ),
         (
             "baseline",

@@ -111,6 +111,7 @@ def test_a_pod_becomes_ready_and_says_where_it_is(tmp_path: Path) -> None:
         await node.until_ready()
         assert node.status["phase"] == "Running"
         assert node.status["podIP"] == "10.244.0.10"
+        await node.api.until(lambda: node.api.objects[PATH]["spec"].get("nodeName") == "embedded")
         assert node.status["hostIP"] == "169.254.1.1"
         assert {c["type"]: c["status"] for c in node.status["conditions"]} == {
             "PodReadyToStartContainers": "True",
@@ -176,7 +177,8 @@ def test_init_containers_run_in_order_and_sidecars_stay(tmp_path: Path) -> None:
         node.api.put(PODS, pod(initContainers=init))
         await node.until_ready()
         assert [spec.argv[0] for spec in node.runtime.started] == ["once", "proxy", "once", "run"]
-        assert node.container_status("first")["state"]["terminated"]["reason"] == "Completed"
+        first = node.container_status("first")
+        assert (first["state"]["terminated"]["reason"], first["ready"]) == ("Completed", True)
         assert node.container_status("proxy")["ready"] is True
         assert await node.logs("second") == b"done\n"
 
@@ -281,8 +283,13 @@ def test_a_command_that_does_not_exist_fails_a_pod_that_never_restarts(tmp_path:
             "CreateContainerConfigError",
             "hostNetwork is not offered by the embedded cluster",
         ),
+        (
+            {"containers": [container(lifecycle={"postStart": {"exec": {"command": ["hi"]}}})]},
+            "CreateContainerConfigError",
+            'container "app": postStart is not offered by the embedded cluster',
+        ),
     ],
-    ids=["image", "config-map", "host-path", "privileged", "host-network"],
+    ids=["image", "config-map", "host-path", "privileged", "host-network", "post-start"],
 )
 def test_what_cannot_run_waits_and_says_why(tmp_path: Path, spec: Object, reason: str, message: str) -> None:
     async def scenario(node: Node) -> None:

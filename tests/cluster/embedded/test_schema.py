@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -254,9 +255,8 @@ def test_an_update_is_not_refused_for_what_it_leaves_alone() -> None:
     ],
 )
 def test_a_broken_schema_is_refused(root: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
         StructuralSchema.compile(root)
-    assert complaint in str(caught.value)
 
 
 def test_rules_in_cel_are_reported_as_unevaluated() -> None:

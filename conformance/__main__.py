@@ -1,0 +1,199 @@
+"""The command line: `python -m conformance`. Each command is a small function; heavy imports are theirs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from conformance.errors import ConformanceError
+
+BAD_INPUT = 4
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run the scenarios (pytest's options work, too)", add_help=False)
+    run.set_defaults(call=None)
+    commands.add_parser("lint", help="check scenarios and catalogue").set_defaults(call=lint)
+    listing = commands.add_parser("list", help="the plan")
+    listing.add_argument("--by", choices=["requirement", "scenario"], default="scenario")
+    listing.add_argument("--format", choices=["table", "json"], default="table")
+    listing.set_defaults(call=list_plan)
+    show = commands.add_parser("show", help="one scenario or requirement")
+    show.add_argument("id", metavar="ID")
+    show.set_defaults(call=show_one)
+    report = commands.add_parser("report", help="the summary of a run, from its record")
+    report.add_argument("run", metavar="RUN", nargs="?", default="reports/latest", type=Path)
+    report.set_defaults(call=report_run)
+    doctor = commands.add_parser("doctor", help="what this machine can run, and why not")
+    doctor.add_argument("--kubeconfig", type=Path)
+    doctor.add_argument("--format", choices=["table", "json"], default="table")
+    doctor.set_defaults(call=diagnose)
+    cluster = commands.add_parser("cluster", help="the embedded cluster on its own")
+    actions = cluster.add_subparsers(dest="action", required=True, metavar="ACTION")
+    up = actions.add_parser("up", help="start it with the enforcer, and stay until Ctrl-C")
+    up.add_argument("--port", type=int, default=0, help="of the API on 127.0.0.1 (default: a free one)")
+    up.set_defaults(call=cluster_up)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:
+        return run_suite(given[1:])
+    options = parser().parse_args(given)
+    try:
+        return int(options.call(options))
+    except ConformanceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        return 0  # the reader (head, less) had enough
+
+
+def run_suite(arguments: Sequence[str]) -> int:
+    """pytest on the scenarios; everything after `run` is pytest's."""
+    import pytest
+
+    here = Path(__file__).parent
+    wiring = ["-c", str(here.parent / "pyproject.toml"), "--rootdir", str(here.parent)]
+    return int(pytest.main([*wiring, str(here), "-v", "--tb=short", *arguments]))
+
+
+def lint(_: argparse.Namespace) -> int:
+    from conformance import lint as rules
+
+    report = rules.lint()
+    for problem in report.problems:
+        print(problem)
+    core = [item for item in report.uncovered if item.level == "core"]
+    for item in core:
+        print(f"not covered: {item.id} (core): {item.statement}")
+    others = [item.id for item in report.uncovered if item.level != "core"]
+    if others:
+        print(f"not covered, beyond the core: {', '.join(others)}")
+    print(f"{report.scenarios} scenarios, {len(report.problems)} problems, {len(core)} core uncovered")
+    return 1 if report.problems or core else 0
+
+
+def list_plan(options: argparse.Namespace) -> int:
+    from conformance.catalogue import load_catalogue
+    from conformance.scenario_reader import load_scenarios
+
+    scenarios = load_scenarios()
+    if options.by == "scenario":
+        rows = [
+            {"id": item.id, "level": item.level.value, "requirements": list(item.requirements)}
+            | {"features": list(item.features), "title": item.title}
+            for item in scenarios
+        ]
+    else:
+        rows = [
+            {"id": item.id, "level": item.level, "basis": item.basis}
+            | {"scenarios": [case.id for case in scenarios if item.id in case.requirements]}
+            | {"statement": item.statement}
+            for item in load_catalogue().values()
+        ]
+    if options.format == "json":
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        print(table([[cell(value) for value in row.values()] for row in rows]))
+    return 0
+
+
+def cell(value: object) -> str:
+    return ", ".join(map(str, value)) or "-" if isinstance(value, list) else str(value)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need; the last one is not padded."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    )
+
+
+def show_one(options: argparse.Namespace) -> int:
+    from conformance.catalogue import load_catalogue
+    from conformance.errors import InputError
+    from conformance.scenario_reader import load_scenarios
+
+    catalogue, scenarios = load_catalogue(), {item.id: item for item in load_scenarios()}
+    if options.id in catalogue:
+        item = catalogue[options.id]
+        print(f"{item.id} ({item.level}, {item.basis})\n{item.statement}\n{item.source}")
+        if item.quotation:
+            print(f"“{item.quotation}”")
+        for case in scenarios.values():
+            if item.id in case.requirements:
+                print(f"  {case.id}: {case.title}")
+        return 0
+    if options.id not in scenarios:
+        raise InputError(f"there is no scenario or requirement {options.id!r}", hint="see `list`")
+    case = scenarios[options.id]
+    print(f"{case.title}\n{case.file}")
+    for name in case.requirements:
+        print(f"  {name}: {catalogue[name].sentence() if name in catalogue else 'unknown'}")
+    print(f"\n{case.file.read_text(encoding='utf-8')}", end="")
+    return 0
+
+
+def report_run(options: argparse.Namespace) -> int:
+    from conformance.record import read_record
+    from conformance.report.console import case_text, summary_text
+
+    lines = read_record(options.run)
+    sentences = {
+        item["id"]: f"“{item['quotation']}” ({item['source']})" if item["quotation"] else item["statement"]
+        for item in lines[0]["requirements"]
+    }
+    for line in lines[1:-1]:
+        if line["status"] in ("failed", "inconclusive"):
+            print(f"--- {line['id']}")
+            print(case_text(line, sentences, f"python -m conformance run -k '{line['id']}'"), end="\n\n")
+    print(summary_text(lines))
+    return 0
+
+
+def diagnose(options: argparse.Namespace) -> int:
+    from conformance import doctor
+
+    diagnoses = doctor.diagnose(options.kubeconfig)
+    print(doctor.as_json(diagnoses) if options.format == "json" else doctor.as_text(diagnoses))
+    return 0 if any(diagnosis.usable for diagnosis in diagnoses) else 1
+
+
+def cluster_up(options: argparse.Namespace) -> int:
+    from conformance.cluster.embedded.cluster import NodeError, start_embedded
+    from conformance.cluster.kube import Kube
+    from conformance.errors import SetupError
+    from conformance.profile import find_profile, load_profile
+    from conformance.stage import prepare
+
+    profile = load_profile(find_profile("bundled"))
+    # A supervisor's polite stop ends it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with start_embedded(port=options.port) as cluster:
+            kube = Kube(cluster.kubeconfig)
+            prepare(kube, profile, lambda text: print(text, file=sys.stderr, flush=True))
+            print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
+            print("the cluster stays up until Ctrl-C", file=sys.stderr, flush=True)
+            signal.pause()
+    except NodeError as error:
+        raise SetupError(f"the embedded cluster did not start: {error}") from None
+    except KeyboardInterrupt:
+        print("\ncluster stopped, nothing is left running", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Every way to a verdict. The dangerous ones are those that could say passed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from conformance.evidence import AccessEntry, Controls, Kind, Observation, Outcome
+from conformance.evidence import Testimony as Witness  # "Test..." would be collected
+from conformance.verdict import (
+    Decision,
+    Expected,
+    Failure,
+    Status,
+    Verdict,
+    is_breach,
+    judge,
+    judge_attribution,
+    judge_dry_run,
+    looks_right,
+    worst,
+)
+
+HELD = Controls(baseline=True, bypass=True)
+SILENT = Witness(seen_in=(), complete=True)
+HEARD = Witness(seen_in=("tcp-echo.foo",), complete=True)
+DEAF = Witness(seen_in=(), complete=False, why="the log ended")
+
+
+def expected(outcome: Outcome, *, server_first: bool = False) -> Expected:
+    return Expected(
+        outcome=outcome,
+        workload="tcp-echo.foo",
+        line="port 9000 n0",
+        denials=frozenset({Kind.CLOSED, Kind.RESET, Kind.BANNER}),
+        server_first=server_first,
+    )
+
+
+def seen(kind: Kind, received: str = "") -> Observation:
+    return Observation(kind=kind, received=received, why="so", sent_bytes=9)
+
+
+CASES = [
+    # what must be, what was seen, what the logs say, the verdict
+    (Outcome.SUCCEEDED, Kind.ANSWERED, HEARD, Status.PASSED, None),
+    (Outcome.SUCCEEDED, Kind.ANSWERED, SILENT, Status.FAILED, Failure.WRONG_BACKEND),
+    (Outcome.SUCCEEDED, Kind.ANSWERED, DEAF, Status.INCONCLUSIVE, None),
+    (Outcome.SUCCEEDED, Kind.CLOSED, SILENT, Status.FAILED, Failure.OVER_BLOCKING),
+    (Outcome.SUCCEEDED, Kind.RESET, SILENT, Status.FAILED, Failure.OVER_BLOCKING),
+    (Outcome.SUCCEEDED, Kind.CLOSED, HEARD, Status.FAILED, Failure.OVER_BLOCKING),
+    (Outcome.SUCCEEDED, Kind.TIMED_OUT, SILENT, Status.INCONCLUSIVE, None),
+    (Outcome.SUCCEEDED, Kind.REFUSED, SILENT, Status.INCONCLUSIVE, None),
+    (Outcome.SUCCEEDED, Kind.UNKNOWN, SILENT, Status.INCONCLUSIVE, None),
+    (Outcome.REJECTED, Kind.CLOSED, SILENT, Status.PASSED, None),
+    (Outcome.REJECTED, Kind.RESET, SILENT, Status.PASSED, None),
+    (Outcome.REJECTED, Kind.CLOSED, HEARD, Status.FAILED, Failure.DELIVERED),
+    (Outcome.REJECTED, Kind.CLOSED, DEAF, Status.INCONCLUSIVE, None),
+    (Outcome.REJECTED, Kind.ANSWERED, HEARD, Status.FAILED, Failure.EXPOSURE),
+    (Outcome.REJECTED, Kind.ANSWERED, DEAF, Status.FAILED, Failure.EXPOSURE),
+    (Outcome.REJECTED, Kind.BANNER, SILENT, Status.FAILED, Failure.EXPOSURE),
+    (Outcome.REJECTED, Kind.TIMED_OUT, SILENT, Status.INCONCLUSIVE, None),
+    (Outcome.REJECTED, Kind.REFUSED, SILENT, Status.INCONCLUSIVE, None),
+    (Outcome.REJECTED, Kind.UNKNOWN, SILENT, Status.INCONCLUSIVE, None),
+    (Outcome.UNREACHABLE, Kind.REFUSED, SILENT, Status.PASSED, None),
+    (Outcome.UNREACHABLE, Kind.TIMED_OUT, SILENT, Status.PASSED, None),
+    (Outcome.UNREACHABLE, Kind.ANSWERED, HEARD, Status.FAILED, Failure.EXPOSURE),
+    (Outcome.UNREACHABLE, Kind.UNKNOWN, SILENT, Status.INCONCLUSIVE, None),
+]
+
+
+@pytest.mark.parametrize(("outcome", "kind", "testimony", "status", "failure"), CASES)
+def test_verdict(
+    outcome: Outcome, kind: Kind, testimony: Witness, status: Status, failure: Failure | None
+) -> None:
+    verdict = judge(expected(outcome), seen(kind, "x"), HELD, testimony)
+    assert (status, failure) == (verdict.status, verdict.failure)
+    assert verdict.reason
+
+
+@pytest.mark.parametrize("baseline", [True, False, None])
+@pytest.mark.parametrize("bypass", [True, False, None])
+def test_no_denial_passes_and_none_is_blamed_without_its_controls(
+    baseline: bool | None, bypass: bool | None
+) -> None:
+    controls = Controls(baseline=baseline, bypass=bypass, why="a dead backend")
+    held = baseline is True and bypass is True
+    for outcome, good in ((Outcome.REJECTED, Status.PASSED), (Outcome.SUCCEEDED, Status.FAILED)):
+        verdict = judge(expected(outcome), seen(Kind.CLOSED), controls, SILENT)
+        assert verdict.status is (good if held else Status.INCONCLUSIVE)
+
+
+def test_nothing_passes_where_the_logs_are_incomplete_and_silent() -> None:
+    for outcome, kind in itertools.product(Outcome, Kind):
+        assert not judge(expected(outcome), seen(kind), HELD, DEAF).passed
+
+
+def test_a_greeting_is_no_breach_on_a_server_first_port_only() -> None:
+    banner = seen(Kind.BANNER, "welcome port 9003\n")
+    assert judge(expected(Outcome.REJECTED, server_first=True), banner, HELD, SILENT).passed
+    assert is_breach(expected(Outcome.REJECTED), banner)
+    half_an_answer = seen(Kind.BANNER, "welcome port 9003\nhello po")
+    assert is_breach(expected(Outcome.REJECTED, server_first=True), half_an_answer)
+
+
+def test_an_answer_from_another_workload_fails_although_the_named_one_heard_it_too() -> None:
+    both = Witness(seen_in=("tcp-echo.foo", "tcp-echo.bar"), complete=True)
+    verdict = judge(expected(Outcome.SUCCEEDED), seen(Kind.ANSWERED), HELD, both)
+    assert verdict.failure is Failure.WRONG_BACKEND
+
+
+def test_what_looks_right_is_what_could_pass() -> None:
+    for outcome, kind in itertools.product(Outcome, Kind):
+        testimony = HEARD if outcome is Outcome.SUCCEEDED else SILENT
+        could = judge(expected(outcome), seen(kind, "x"), HELD, testimony).passed
+        assert could is looks_right(expected(outcome), seen(kind, "x")), (outcome, kind)
+
+
+def entry(*, denied: bool, policy: str = "", rule: int | None = None, **shadow: str) -> AccessEntry:
+    return AccessEntry(
+        workload="tcp-echo.foo",
+        source_ip="10.0.0.1",
+        destination_port=9000,
+        denied=denied,
+        policy=policy,
+        rule=rule,
+        **shadow,
+    )
+
+
+@pytest.mark.parametrize(
+    ("decision", "told", "status"),
+    [
+        (
+            Decision(denied=True, policy="f/d", rule=0),
+            entry(denied=True, policy="f/d", rule=0),
+            Status.PASSED,
+        ),
+        (Decision(denied=True, policy="f/d"), entry(denied=True, policy="f/d", rule=7), Status.PASSED),
+        (Decision(denied=True, policy=None), entry(denied=True), Status.PASSED),
+        (Decision(denied=True, policy=None), entry(denied=True, policy="f/d", rule=0), Status.FAILED),
+        (Decision(denied=True, policy="f/d"), entry(denied=True), Status.FAILED),
+        (
+            Decision(denied=True, policy="f/d", rule=1),
+            entry(denied=True, policy="f/d", rule=0),
+            Status.FAILED,
+        ),
+        (Decision(denied=False, policy="f/a"), entry(denied=False, policy="f/b", rule=0), Status.FAILED),
+        (Decision(denied=False, policy="f/a"), entry(denied=True, policy="f/a", rule=0), Status.FAILED),
+    ],
+)
+def test_the_right_rule_must_have_decided(decision: Decision, told: AccessEntry, status: Status) -> None:
+    assert judge_attribution(decision, [told], wanted=1).status is status
+
+
+def test_a_silent_access_log_is_inconclusive() -> None:
+    decision = Decision(denied=True, policy=None)
+    assert judge_attribution(decision, [], wanted=1).status is Status.INCONCLUSIVE
+    assert judge_attribution(decision, [entry(denied=True)], wanted=3).status is Status.INCONCLUSIVE
+    assert judge_dry_run("denied", None, None, []).status is Status.INCONCLUSIVE
+
+
+def test_dry_run_results_and_the_policy_they_name() -> None:
+    told = entry(denied=False, dry_run_allow="denied", dry_run_deny="allowed", dry_run_deny_policy="f/d")
+    assert judge_dry_run("denied", "allowed", "f/d", [told]).passed
+    assert judge_dry_run("allowed", None, None, [told]).failure is Failure.WRONG_REASON
+    assert judge_dry_run("denied", None, "f/other", [told]).failure is Failure.WRONG_REASON
+
+
+def test_the_worst_counts_and_of_nothing_nothing_is_known() -> None:
+    verdicts = [Verdict(status=status, reason=status.value) for status in Status]
+    assert worst(verdicts).status is Status.FAILED
+    assert worst([item for item in verdicts if item.status is not Status.FAILED]).status is (
+        Status.INCONCLUSIVE
+    )
+    assert worst([]).status is Status.INCONCLUSIVE
