@@ -6,6 +6,7 @@ could prove anything. A suite that is green here would be worth nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from conformance.bench import Bench, pods_by_workload, service_addresses
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.install import MANIFESTS, install_workloads, read_manifests
 from conformance.cluster.kube import Kube
+from conformance.cluster.ready import wait_for_deletion
 from conformance.evidence import Waited
 from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
@@ -149,6 +151,10 @@ def test_a_stopped_backend_is_inconclusive_and_never_a_rejection(bench: Bench, t
     metadata = {"name": "tcp-echo", "namespace": pod.namespace}
     key = bench.kube.key({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
     bench.kube.merge_patch(key, {"spec": {"replicas": 0}}).or_raise("stop tcp-echo")
+    gone = bench.kube.key(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": pod.namespace}}
+    )
+    assert wait_for_deletion(bench.kube, gone, deadline=time.monotonic() + 20)
     steps = "- expect: [{from: sleep.foo, to: tcp-echo.legacy, ports: [9000], outcome: rejected}]"
     result = run(bench, tmp_path, steps)
     assert result.line["status"] == "inconclusive"

@@ -1,7 +1,7 @@
 """The control plane of the embedded cluster: one process, one event loop, composed here and nowhere else.
 
-    API server  <- the only one that touches the storage
-    kubelet, controllers, service rules: its clients, over a Unix socket
+API server  <- the only one that touches the storage
+kubelet, controllers, service rules: its clients, over a Unix socket
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from conformance.cluster.embedded import pki
 from conformance.cluster.embedded.admission import Admission
 from conformance.cluster.embedded.api import create_app
 from conformance.cluster.embedded.auth import MASTERS, Authenticator, User
-from conformance.cluster.embedded.client import ApiClient, ApiClientError
+from conformance.cluster.embedded.bootstrap import bootstrap
+from conformance.cluster.embedded.client import ApiClient
 from conformance.cluster.embedded.controllers.deployments import DeploymentController
 from conformance.cluster.embedded.controllers.endpoints import EndpointsController
 from conformance.cluster.embedded.controllers.garbage import GarbageCollector
@@ -29,17 +30,14 @@ from conformance.cluster.embedded.controllers.proxy import ServiceProxy
 from conformance.cluster.embedded.controllers.shared import SharedInformers
 from conformance.cluster.embedded.kubelet import Kubelet
 from conformance.cluster.embedded.node import NodeSockets, report_ready
-from conformance.cluster.embedded.rbac_bootstrap import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
 from conformance.cluster.embedded.runtime import Runtime
 from conformance.cluster.embedded.spec import STATE
 from conformance.cluster.embedded.storage import Storage
 
 KUBECONFIG = f"{STATE}/kubeconfig"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-API_SERVICE_IP = "10.96.0.1"
-API_ENDPOINT = ("169.254.1.1", 6443)
-
-Object = dict[str, Any]
+API_ADDRESS = "169.254.1.1"
+"""On the node's end of every pod's link: where pods reach the API behind its Service."""
 
 
 def main(sockets: NodeSockets, runtime_socket: socket.socket, _options: Mapping[str, Any]) -> None:
@@ -56,6 +54,7 @@ async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
     tls = pki.server_context(authority.issue_server(), state)
 
     storage = Storage()
+    bootstrap(storage, address=API_ADDRESS, port=sockets.node.getsockname()[1])
     authenticator = Authenticator(
         static_tokens={
             admin_token: User(name="kubernetes-admin", groups=(MASTERS,)),
@@ -76,9 +75,6 @@ async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
     await web.SockSite(runner, sockets.host, ssl_context=tls, backlog=1024).start()
     await web.SockSite(runner, sockets.node, ssl_context=tls, backlog=1024).start()
     await web.UnixSite(runner, str(state / "api.sock")).start()
-
-    for path, item in initial_objects():
-        await create_once(client, path, item)
 
     port = sockets.host.getsockname()[1]
     kubeconfig = Path(KUBECONFIG)
@@ -101,47 +97,3 @@ async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
         for part in parts:
             group.create_task(part)
         report_ready(sockets, kubeconfig=KUBECONFIG)
-
-
-async def create_once(client: ApiClient, path: str, item: Object) -> None:
-    """Create an object unless it is there."""
-    try:
-        await client.create(path, item)
-    except ApiClientError as error:
-        if error.code != 409:
-            raise
-
-
-def initial_objects() -> list[tuple[str, Object]]:
-    """(list path, object): what stands in every new Kubernetes cluster."""
-    namespaces = [
-        ("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for name in ("default", "kube-system", "kube-public")
-    ]
-    rbac = "/apis/rbac.authorization.k8s.io/v1"
-    roles = [(f"{rbac}/clusterroles", role) for role in CLUSTER_ROLES]
-    bindings = [(f"{rbac}/clusterrolebindings", binding) for binding in CLUSTER_ROLE_BINDINGS]
-    address, port = API_ENDPOINT
-    # Without a selector: no controller touches its endpoints.
-    service: Object = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "kubernetes", "namespace": "default"},
-        "spec": {
-            "clusterIP": API_SERVICE_IP,
-            "ports": [{"name": "https", "port": 443, "targetPort": port, "protocol": "TCP"}],
-        },
-    }
-    endpoints: Object = {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {"name": "kubernetes", "namespace": "default"},
-        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port}]}],
-    }
-    return [
-        *namespaces,
-        *roles,
-        *bindings,
-        ("/api/v1/namespaces/default/services", service),
-        ("/api/v1/namespaces/default/endpoints", endpoints),
-    ]
