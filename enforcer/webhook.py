@@ -105,12 +105,8 @@ def judge_policy(request: Json) -> Json:
 
 
 def _refused(reasons: list[str]) -> Json:
-    status = {
-        "code": HTTPStatus.UNPROCESSABLE_ENTITY.value,
-        "reason": "Invalid",
-        "message": "; ".join(reasons),
-    }
-    return {"allowed": False, "status": status}
+    """A refusal without a code, as istiod's: the API server makes it 400."""
+    return {"allowed": False, "status": {"message": "; ".join(reasons)}}
 
 
 def create_health_app(*, ready: Callable[[], bool], reason: Callable[[], str]) -> web.Application:

@@ -1,0 +1,53 @@
+"""What a reader of the terminal gets to know."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.report.console import case_text, summary_text
+from conformance.report.figures import percentile, requirement_statuses
+from tests import lines
+
+
+def test_a_failed_case_tells_everything() -> None:
+    case = lines.case("g/a", "failed", reason="it got through", failure="allowed but forbidden")
+    text = case_text(case, {"DOC-02": "“port 9001 is rejected” (the page)"}, "pytest -k g/a")
+    for expected in (
+        "The case g/a holds",
+        "FAILED (allowed but forbidden): it got through",
+        "DOC-02: “port 9001 is rejected” (the page)",
+        "apply AuthorizationPolicy/foo/p: 201",
+        "warning: careful",
+        "landed (none): seen",
+        "FAIL sleep.foo -> tcp-echo.foo:9001: expected rejected by no ALLOW rule matched; "
+        "observed closed (FIN) after its first byte was sent",
+        "the mesh says: denied, matched no policy",
+        '"kind": "AuthorizationPolicy"',
+        "again: pytest -k g/a",
+    ):
+        assert expected in text
+
+
+def test_the_summary_counts_and_says_the_verdict() -> None:
+    cases = [
+        lines.case("g/a"),
+        lines.case("g/b", "failed", failure="over-blocking"),
+        lines.case("g/c", "inconclusive"),
+    ]
+    text = summary_text([lines.header("g/a", "g/b", "g/c", selection="-k g"), *cases, lines.footer(1)])
+    assert "scenarios     1 passed, 1 failed, 1 inconclusive, 0 skipped" in text
+    assert "requirements  0 passed, 2 failed" in text
+    assert "p50 20 ms, p95 20 ms" in text
+    assert "-k g: no statement about the whole level" in text
+    assert "reports/r1" in text
+    assert text.endswith("FAILED: the mesh does not do what the documents say")
+
+
+def test_a_requirement_is_as_bad_as_its_worst_case() -> None:
+    cases = [lines.case("g/a"), lines.case("g/b", "inconclusive"), lines.case("g/c", "skipped")]
+    assert requirement_statuses(cases) == {"DOC-02": "inconclusive", "RUN-01": "inconclusive"}
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 2.0), (0.95, 4.0), (1.0, 4.0), (0.0, 1.0)])
+def test_percentile(share: float, value: float) -> None:
+    assert percentile([1.0, 2.0, 3.0, 4.0], share) == value

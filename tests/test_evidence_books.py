@@ -1,0 +1,177 @@
+"""The backends' logs, the access logs and the barrier, fed by hand."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+
+import pytest
+
+from conformance.attribution import AccessBook, parse_entry
+from conformance.barrier import Changes, EnforcerStatus
+from conformance.cluster.kube import ObjectKey
+from conformance.errors import ProbeError, SetupError
+from conformance.logbook import LogBook
+
+NONCE = "n0123456789abcdef"
+LINE = f"port 9000 {NONCE}"
+
+
+def log(text: str, *, port: int = 9000) -> dict[str, object]:
+    return {"log": "connection", "port": port, "text": text, "bytes": len(text)}
+
+
+def test_a_nonce_is_found_in_the_log_that_has_it() -> None:
+    book = LogBook()
+    book.reader("tcp-echo.foo")(log(LINE))
+    testimony = book.testimony(nonce=NONCE, line=LINE, port=9000, incomplete="")
+    assert (testimony.seen_in, testimony.complete) == (("tcp-echo.foo",), True)
+    assert book.wait_for({NONCE: "tcp-echo.foo"}, deadline=0) == set()
+    assert book.wait_for({NONCE: "tcp-echo.bar"}, deadline=0) == {"tcp-echo.bar"}
+
+
+def test_the_beginning_of_a_line_counts_as_its_bytes() -> None:
+    book = LogBook()
+    book.reader("tcp-echo.foo")(log("port 90"))
+    assert book.testimony(nonce=NONCE, line=LINE, port=9000, incomplete="").seen_in == ("tcp-echo.foo",)
+    assert book.testimony(nonce=NONCE, line=LINE, port=9001, incomplete="").seen_in == ()
+
+
+def test_a_connection_without_bytes_is_nobodys() -> None:
+    book = LogBook()
+    book.reader("tcp-echo.foo")(log(""))
+    assert book.testimony(nonce=NONCE, line=LINE, port=9000, incomplete="").seen_in == ()
+
+
+def test_incomplete_logs_prove_no_absence() -> None:
+    testimony = LogBook().testimony(nonce=NONCE, line=LINE, port=9000, incomplete="the log ended")
+    assert (testimony.complete, testimony.why) == (False, "the log ended")
+
+
+def access(**changed: object) -> dict[str, object]:
+    return {
+        "log": "access",
+        "direction": "inbound",
+        "source_ip": "10.0.0.1",
+        "destination_port": 9000,
+        "termination_details": None,
+        "allowed_by": None,
+    } | changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "denied", "policy", "rule"),
+    [
+        ({"allowed_by": "ns[foo]-policy[a]-rule[1]"}, False, "foo/a", 1),
+        ({"allowed_by": "none"}, False, "", None),
+        ({"termination_details": "rbac_access_denied_matched_policy[none]"}, True, "", None),
+        (
+            {"termination_details": "rbac_access_denied_matched_policy[ns[foo]-policy[d]-rule[0]]"},
+            True,
+            "foo/d",
+            0,
+        ),
+    ],
+)
+def test_who_decided(changed: dict[str, object], denied: bool, policy: str, rule: int | None) -> None:
+    entry = parse_entry("tcp-echo.foo", access(**changed))
+    assert entry is not None
+    assert (entry.denied, entry.policy, entry.rule) == (denied, policy, rule)
+
+
+def test_dry_run_results_are_read() -> None:
+    shadow = {"allow_result": "denied", "deny_result": "allowed", "deny_policy": "ns[f]-policy[d]-rule[0]"}
+    entry = parse_entry("tcp-echo.foo", access(dry_run=shadow))
+    assert entry is not None
+    assert (entry.dry_run_allow, entry.dry_run_deny) == ("denied", "allowed")
+    assert (entry.dry_run_allow_policy, entry.dry_run_deny_policy) == ("", "f/d")
+
+
+def test_only_inbound_lines_count_and_they_are_counted_per_path() -> None:
+    book = AccessBook()
+    read = book.reader("tcp-echo.foo")
+    path = ("tcp-echo.foo", "10.0.0.1", 9000)
+    for line in (access(), access(direction="outbound"), access(destination_port=9001), {"log": "other"}):
+        read(line)
+    assert book.count(path) == 1
+    assert book.wait_for({path: 1}, deadline=0)
+    assert not book.wait_for({path: 2}, deadline=0)
+    assert book.since(path, 1) == ()
+
+
+class Status:
+    """A status stream fed by the test."""
+
+    def __init__(self, *states: dict[str, object]) -> None:
+        self.lines: queue.Queue[str] = queue.Queue()
+        for state in states:
+            self.lines.put(json.dumps(state))
+        self.broken = False
+
+    def poll(self, deadline: float) -> str | None:
+        if self.broken:
+            raise ProbeError("the command ended")
+        try:
+            return self.lines.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        return
+
+
+def key(name: str, kind: str = "AuthorizationPolicy") -> ObjectKey:
+    return ObjectKey(api_version="v1", kind=kind, resource="x", namespace="foo", name=name)
+
+
+def state(objects: dict[str, str], *, in_sync: bool = True) -> dict[str, object]:
+    sidecars = {"foo/pod": {"snapshot": 1, "in_sync": in_sync, "nack": None}}
+    return {"snapshot": 1, "objects": objects, "sidecars": sidecars, "rejected": {}}
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "landed"),
+    [
+        (state({"AuthorizationPolicy/foo/p": "9"}), Changes(written={key("p"): "9"}), True),
+        (state({"AuthorizationPolicy/foo/p": "10"}), Changes(written={key("p"): "9"}), True),
+        (state({"AuthorizationPolicy/foo/p": "8"}), Changes(written={key("p"): "9"}), False),
+        (state({}), Changes(written={key("p"): "9"}), False),
+        (state({"AuthorizationPolicy/foo/p": "9"}, in_sync=False), Changes(written={key("p"): "9"}), False),
+        (state({"AuthorizationPolicy/foo/p": "9"}), Changes(deleted=(key("p"),)), False),
+        (state({}), Changes(deleted=(key("p"),)), True),
+        (state({}), Changes(written={key("p", "VirtualService"): "9"}), True),  # not awaited, and said so
+    ],
+)
+def test_what_has_landed(told: dict[str, object], changes: Changes, landed: bool) -> None:
+    barrier = EnforcerStatus(Status(told), awaited_kinds=["AuthorizationPolicy"])
+    barrier.await_first(5)
+    waited = barrier.wait(changes, pods=["foo/pod"], timeout=0.05)
+    assert waited.landed is landed, waited.detail
+    barrier.close()
+
+
+def test_a_later_line_lands_it() -> None:
+    stream = Status(state({}))
+    barrier = EnforcerStatus(stream, awaited_kinds=["AuthorizationPolicy"])
+    barrier.await_first(5)
+    stream.lines.put(json.dumps(state({"AuthorizationPolicy/foo/p": "9"})))
+    assert barrier.wait(Changes(written={key("p"): "9"}), pods=[], timeout=5).landed
+    barrier.close()
+
+
+def test_a_sidecar_that_is_not_connected_has_not_landed() -> None:
+    barrier = EnforcerStatus(Status(state({})), awaited_kinds=[])
+    barrier.await_first(5)
+    assert "not connected" in barrier.wait(Changes(), pods=["foo/other"], timeout=0.05).detail
+    barrier.close()
+
+
+def test_a_broken_stream_proves_nothing() -> None:
+    stream = Status()
+    stream.broken = True
+    barrier = EnforcerStatus(stream, awaited_kinds=[])
+    with pytest.raises(SetupError, match="the command ended"):
+        barrier.await_first(5)
+    assert not barrier.wait(Changes(written={key("p"): "1"}), pods=[], timeout=5).landed
+    barrier.close()

@@ -1,0 +1,94 @@
+"""The record: its order, its schema, its end, and the exit code that follows from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from conformance.errors import InputError
+from conformance.record import Recorder, exit_code, read_record
+from tests import lines
+
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "record.schema.json").read_text())
+
+
+def validate(line: object) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(line)))
+
+
+def written(path: Path) -> list[str]:
+    return [
+        str(line.get("id", line["line"]))
+        for line in map(json.loads, (path / "record.jsonl").read_text().splitlines())
+    ]
+
+
+def test_lines_are_written_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, lines.header("g/a", "g/b", "g/c"))
+    recorder.add(lines.case("g/c"))
+    assert written(tmp_path) == ["header"]
+    recorder.add(lines.case("g/a"))
+    assert written(tmp_path) == ["header", "g/a"]
+    recorder.add(lines.case("g/b"))
+    recorder.add(lines.case("g/b", "failed", failure="over-blocking"))  # the first line of a case stands
+    recorder.finish([], lines.footer())
+    assert written(tmp_path) == ["header", "g/a", "g/b", "g/c", "footer"]
+    assert read_record(tmp_path)[2]["status"] == "passed"
+
+
+def test_a_lost_case_has_its_line(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, lines.header("g/a", "g/b", "g/c"))
+    recorder.add(lines.case("g/c"))
+    assert recorder.missing() == ["g/a", "g/b"]
+    recorder.finish([lines.case("g/b", "inconclusive"), lines.case("g/a", "inconclusive")], lines.footer(6))
+    assert written(tmp_path) == ["header", "g/a", "g/b", "g/c", "footer"]
+
+
+def test_a_record_without_its_end_is_no_result(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, lines.header("g/a"))
+    recorder.add(lines.case("g/a"))
+    with pytest.raises(InputError, match="no footer"):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "nonsense\n", '{"line": "header", "record": 99}\n'])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.jsonl").write_text(text)
+    with pytest.raises(InputError):
+        read_record(tmp_path)
+
+
+def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
+    Recorder(tmp_path, lines.header())
+    with pytest.raises(FileExistsError):
+        Recorder(tmp_path, lines.header())
+
+
+def test_every_line_keeps_the_schema() -> None:
+    for line in (lines.header("g/a"), lines.case("g/a"), lines.footer()):
+        validate(line)
+    with pytest.raises(jsonschema.ValidationError):
+        validate(lines.case("g/a") | {"status": "green"})
+
+
+@pytest.mark.parametrize(
+    ("statuses", "planned", "code"),
+    [
+        (["passed", "passed"], 2, 0),
+        (["passed", "unsupported"], 2, 0),
+        (["passed", "known-deviation"], 2, 0),
+        (["passed", "failed", "inconclusive"], 3, 1),
+        (["passed", "inconclusive", "skipped"], 3, 6),
+        (["passed"], 2, 6),
+        (["passed", "skipped"], 2, 7),
+        (["skipped", "unsupported"], 2, 5),
+        ([], 0, 5),
+        ([], 2, 5),
+    ],
+)
+def test_exit_code(statuses: list[str], planned: int, code: int) -> None:
+    cases = [lines.case(f"g/{number}") | {"status": status} for number, status in enumerate(statuses)]
+    assert exit_code(cases, [f"g/{number}" for number in range(planned)]) == code
