@@ -17,6 +17,7 @@ from pathlib import Path
 
 from conformance.bench import Bench
 from conformance.catalogue import Requirement, load_catalogue
+from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError
 from conformance.lines import case_line
@@ -54,6 +55,7 @@ class Options:
     profile: str = "bundled"
     level: str = "extended"
     report_dir: Path = Path("reports")
+    manifests: Path = MANIFESTS
     keep: bool = False
     selection: str = ""
 
@@ -82,7 +84,7 @@ class Campaign:
         return self.options.level == Level.EXTENDED.value or scenario.level is Level.CORE
 
     def open_bench(self, kube: Kube, say: Callable[[str], None]) -> None:
-        self.bench = open_bench(kube, self.profile, self.names, say)
+        self.bench = open_bench(kube, self.profile, self.names, say, manifests=self.options.manifests)
 
     def close_bench(self) -> None:
         bench, self.bench = self.bench, None
@@ -156,7 +158,7 @@ class Owner:
         self._kind = choice.kind
         self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
         self.kube = Kube(self.cluster.kubeconfig, options.context)
-        prepare(self.kube, profile, self.say)
+        prepare(self.kube, profile, self.say, manifests=options.manifests)
         return self.kube
 
     def plan(self, planned: Sequence[str]) -> None:

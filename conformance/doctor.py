@@ -63,7 +63,7 @@ def embedded_checks() -> list[Check]:
         return checks
     checks.append(envoy_check())
     checks.extend(
-        Check(name=step.name, ok=step.ok, found=step.error or "works", remedy=step.remedy)
+        Check(name=step.step, ok=step.ok, found=step.error or "works", remedy=step.remedy)
         for step in preflight()
     )
     return checks

@@ -13,6 +13,7 @@ import pytest
 
 from conformance.campaign import Campaign, Options, Owner, new_run_id
 from conformance.cluster.existing import ExistingCluster
+from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError, InputError
 from conformance.record import Line
@@ -51,6 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     levels = ["core", "extended"]
     group.addoption("--level", choices=levels, default="extended", help="extended (default) includes core")
     group.addoption("--report-dir", default="reports", metavar="DIR", help="(default: reports)")
+    manifests = "crds/, enforcer/ and workloads/ to install (default: the suite's)"
+    group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
     group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
 
 
@@ -66,6 +69,7 @@ def _options(config: pytest.Config) -> Options:
         profile=config.getoption("--profile"),
         level=config.getoption("--level"),
         report_dir=Path(config.getoption("--report-dir")),
+        manifests=Path(config.getoption("--manifests")),
         keep=config.getoption("--keep"),
         selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
     )

@@ -17,7 +17,7 @@ from conformance.barrier import EnforcerStatus
 from conformance.bench import Bench, pods_by_workload, service_addresses
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
-from conformance.cluster.install import install_enforcer, install_workloads, remove_namespaces
+from conformance.cluster.install import MANIFESTS, install_enforcer, install_workloads, remove_namespaces
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready
 from conformance.errors import InputError, ProbeError, SetupError
@@ -107,17 +107,17 @@ def start(choice: Choice, *, kubeconfig: Path | None, context: str | None, say: 
     return cluster
 
 
-def prepare(kube: Kube, profile: Profile, say: Say) -> None:
+def prepare(kube: Kube, profile: Profile, say: Say, *, manifests: Path = MANIFESTS) -> None:
     """What all workers share: the enforcer, where the profile brings it."""
     if profile.install_enforcer:
         with phase(say, "enforcer ready"):
-            install_enforcer(kube, profile)
+            install_enforcer(kube, profile, manifests=manifests)
 
 
-def open_bench(kube: Kube, profile: Profile, names: Names, say: Say) -> Bench:
+def open_bench(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests: Path = MANIFESTS) -> Bench:
     """A worker's namespaces, workloads, barrier and log streams. Raises SetupError."""
     with phase(say, "workloads ready"):
-        pods = install_workloads(kube, profile, names)
+        pods = install_workloads(kube, profile, names, manifests=manifests)
     flat = [pod for group in pods.values() for pod in group]
     found = pods_by_workload(names, flat, profile)
     missing = sorted(str(ref) for ref in WORKLOADS if ref not in found)

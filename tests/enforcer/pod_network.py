@@ -183,7 +183,9 @@ async def play(client: Client) -> dict[str, Any]:
     logs = envoy.stdout
 
     async def access(count: int) -> list[dict[str, Any]]:
-        return [json.loads(await asyncio.wait_for(logs.readline(), 10)) for _ in range(count)]
+        # A line comes when its connection has ended: not always in the order of their beginning.
+        lines = [json.loads(await asyncio.wait_for(logs.readline(), 10)) for _ in range(count)]
+        return sorted(lines, key=lambda line: int(line["destination_port"]))
 
     await plane.until_connected()
     result["before"] = await client.connect(ECHO, READY)

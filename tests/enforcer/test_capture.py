@@ -62,7 +62,9 @@ def expression_text(item: Any) -> str:
             return "== " + (value.rstrip(b"\0").decode() if value.startswith(b"lo") else value.hex())
         case "payload":
             base = data.get_attr("NFTA_PAYLOAD_BASE")
-            return f"payload {base}+{data.get_attr('NFTA_PAYLOAD_OFFSET')}:{data.get_attr('NFTA_PAYLOAD_LEN')}"
+            return (
+                f"payload {base}+{data.get_attr('NFTA_PAYLOAD_OFFSET')}:{data.get_attr('NFTA_PAYLOAD_LEN')}"
+            )
         case "immediate":
             content = data.get_attr("NFTA_IMMEDIATE_DATA")
             verdict = content.get_attr("NFTA_DATA_VERDICT")

@@ -26,13 +26,13 @@ class Mutant:
 
 
 MUTANTS = [
-    Mutant(module="deny_ignored", requirement="ORDER-01", scenarios="order-01 or order-03"),
-    Mutant(module="allow_miss_allowed", requirement="DOC-02", scenarios="doc-02 or order-02"),
-    Mutant(module="http_rule_matches_all", requirement="DOC-07", scenarios="doc-07 or doc-02"),
-    Mutant(module="not_ports_as_ports", requirement="PORT-03", scenarios="port-03 or port-02"),
-    Mutant(module="selector_ignored", requirement="DOC-05", scenarios="doc-05 or doc-02"),
-    Mutant(module="never_pushed", requirement="DOC-02", scenarios="doc-02 or doc-01"),
-    Mutant(module="answer_withheld", requirement="RUN-03", scenarios="run-01 or doc-01"),
+    Mutant(module="deny_ignored", requirement="ORDER-01", scenarios="order/01 or order/03"),
+    Mutant(module="allow_miss_allowed", requirement="DOC-02", scenarios="doc/02 or order/02"),
+    Mutant(module="http_rule_matches_all", requirement="DOC-07", scenarios="doc/07 or doc/02"),
+    Mutant(module="not_ports_as_ports", requirement="PORT-03", scenarios="port/03 or port/02"),
+    Mutant(module="selector_ignored", requirement="DOC-05", scenarios="doc/05 or doc/02"),
+    Mutant(module="never_pushed", requirement="DOC-02", scenarios="doc/02 or doc/01"),
+    Mutant(module="answer_withheld", requirement="RUN-03", scenarios="run/01 or doc/01"),
 ]
 
 
@@ -61,7 +61,7 @@ def run_suite(manifests: Path, reports: Path, scenarios: str) -> Outcome:
         check=False,
     )
     output = done.stdout + done.stderr
-    records = list(reports.glob("*/record.jsonl"))
+    records = list(reports.glob("[0-9]*/record.jsonl"))
     assert len(records) == 1, output
     lines = [json.loads(line) for line in records[0].read_text().splitlines()]
     return Outcome(
@@ -87,9 +87,9 @@ def test_a_broken_enforcer_turns_the_run_red_and_the_requirement_is_named(
 ) -> None:
     manifests = manifests_with(
         tmp_path,
-        file="enforcer/deployment.yaml",
-        old='"-m", "enforcer"',
-        new=f'"-m", "tests.mutants.enforcers.{mutant.module}"',
+        file="enforcer/30-controller.yaml",
+        old="[python3, -m, enforcer]",
+        new=f"[python3, -m, tests.mutants.enforcers.{mutant.module}]",
     )
     outcome = run_suite(manifests, tmp_path / "reports", mutant.scenarios)
     assert outcome.code == BREACH, outcome.output
@@ -107,7 +107,7 @@ def test_a_server_that_stops_is_inconclusive_and_never_rejected_as_documented(tm
         old="command: [tcp-echo]",
         new="command: [python3, -m, tests.mutants.dying_echo]",
     )
-    outcome = run_suite(manifests, tmp_path / "reports", "doc-02 or doc-07")
+    outcome = run_suite(manifests, tmp_path / "reports", "doc/02 or doc/07")
     assert outcome.code == INCONCLUSIVE, outcome.output
     assert outcome.with_status("passed") == {}
     assert len(outcome.with_status("inconclusive")) == 2

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,16 @@ def open_stream(api: client.CoreV1Api, *command: str, pod: str = "one", **more: 
     return stream(api.connect_get_namespaced_pod_exec, pod, "foo", command=list(command), **options)
 
 
+@contextmanager
+def opened(session: Any) -> Iterator[Any]:
+    """Closes the session's socket as well, which the client forgets once the server has closed."""
+    try:
+        yield session
+    finally:
+        session.close()
+        session.sock.shutdown()
+
+
 def kubectl(
     host: Host, home: Path, *arguments: str, send: str | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -220,7 +230,7 @@ def kubectl(
 
 
 def test_the_client_gets_both_outputs_and_the_exit_code(api: client.CoreV1Api) -> None:
-    with closing(open_stream(api, "sh", "-c", "echo out; echo err >&2; exit 7")) as session:
+    with opened(open_stream(api, "sh", "-c", "echo out; echo err >&2; exit 7")) as session:
         session.run_forever(timeout=10)
         assert session.read_stdout() == "out\n"
         assert session.read_stderr() == "err\n"
@@ -228,7 +238,7 @@ def test_the_client_gets_both_outputs_and_the_exit_code(api: client.CoreV1Api) -
 
 
 def test_the_client_talks_with_a_process_over_one_open_stream(api: client.CoreV1Api, host: Host) -> None:
-    with closing(open_stream(api, "cat")) as session:
+    with opened(open_stream(api, "cat")) as session:
         for number in range(20):
             session.write_stdin(f"line {number}\n")
             assert session.readline_stdout(timeout=10) == f"line {number}"
@@ -236,7 +246,7 @@ def test_the_client_talks_with_a_process_over_one_open_stream(api: client.CoreV1
 
 
 def test_much_output_arrives_whole(api: client.CoreV1Api) -> None:
-    with closing(open_stream(api, "head", "-c", "3000000", "/dev/zero", stdin=False)) as session:
+    with opened(open_stream(api, "head", "-c", "3000000", "/dev/zero", stdin=False)) as session:
         session.run_forever(timeout=20)
         assert len(session.read_stdout()) == 3_000_000
         assert session.returncode == 0

@@ -1,0 +1,272 @@
+"""The configuration service: the state of one stream, and streams over real gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from google.rpc.status_pb2 import Status
+
+from enforcer.mesh import Exempt
+from enforcer.policy import parse
+from enforcer.xds.server import METHOD, SERVICE, Ads, IdentityError, identify
+from enforcer.xds.session import Session
+from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE, Snapshot, build
+
+
+def snapshot(*ports: str) -> Snapshot:
+    document = {
+        "metadata": {"namespace": "foo", "name": "p"},
+        "spec": {"rules": [{"to": [{"operation": {"ports": [port]}}]} for port in ports]},
+    }
+    return build((parse(document),), exempt=Exempt.MARK, ipv6=False)
+
+
+FIRST, SECOND = snapshot("9000"), snapshot("9001")
+
+
+def subscribe(kind: str, version: str = "") -> DiscoveryRequest:
+    return DiscoveryRequest(type_url=kind, version_info=version, node=Node(id="foo/x"))
+
+
+def ack(response: DiscoveryResponse) -> DiscoveryRequest:
+    return DiscoveryRequest(
+        type_url=response.type_url, version_info=response.version_info, response_nonce=response.nonce
+    )
+
+
+def nack(response: DiscoveryResponse, message: str = "bad") -> DiscoveryRequest:
+    return DiscoveryRequest(
+        type_url=response.type_url, response_nonce=response.nonce, error_detail=Status(message=message)
+    )
+
+
+def subscribed(version: Callable[[str], str] = lambda _: "") -> Session:
+    session = Session(node="foo/x")
+    for kind in (CLUSTER_TYPE, LISTENER_TYPE):
+        session.receive(subscribe(kind, version(kind)))
+    return session
+
+
+def test_clusters_come_before_the_listeners_that_name_them() -> None:
+    responses = subscribed().due(FIRST)
+    assert [response.type_url for response in responses] == [CLUSTER_TYPE, LISTENER_TYPE]
+
+
+def test_what_was_not_asked_for_is_not_sent() -> None:
+    session = Session(node="foo/x")
+    session.receive(subscribe(CLUSTER_TYPE))
+    assert [response.type_url for response in session.due(FIRST)] == [CLUSTER_TYPE]
+    assert not session.in_sync(FIRST)
+
+
+def test_in_sync_means_acknowledged() -> None:
+    session = subscribed()
+    responses = session.due(FIRST)
+    assert not session.in_sync(FIRST)
+    for response in responses:
+        session.receive(ack(response))
+    assert session.in_sync(FIRST)
+    assert not session.in_sync(SECOND)
+
+
+def test_an_identical_snapshot_is_not_sent_again() -> None:
+    session = subscribed()
+    session.due(FIRST)
+    assert session.due(snapshot("9000")) == []
+
+
+def test_a_change_sends_what_changed_only() -> None:
+    session = subscribed()
+    session.due(FIRST)
+    assert [response.type_url for response in session.due(SECOND)] == [LISTENER_TYPE]
+
+
+def test_a_nack_keeps_the_error_and_is_not_answered_by_the_same_again() -> None:
+    session = subscribed()
+    _, listener = session.due(FIRST)
+    assert session.receive(nack(listener, "no such filter")) == "no such filter"
+    assert (session.nack, session.nacks) == ("no such filter", 1)
+    assert session.due(FIRST) == []
+    assert not session.in_sync(FIRST)
+
+
+def test_a_later_ack_clears_the_nack() -> None:
+    session = subscribed()
+    cluster, listener = session.due(FIRST)
+    session.receive(ack(cluster))
+    session.receive(nack(listener))
+    [better] = session.due(SECOND)
+    session.receive(ack(better))
+    assert session.nack is None
+    assert session.in_sync(SECOND)
+
+
+def test_an_answer_to_an_overtaken_response_counts_for_nothing() -> None:
+    session = subscribed()
+    cluster, overtaken = session.due(FIRST)
+    session.receive(ack(cluster))
+    session.due(SECOND)
+    session.receive(ack(overtaken))
+    assert not session.in_sync(FIRST)
+    assert not session.in_sync(SECOND)
+
+
+def test_a_sidecar_that_comes_back_with_the_same_is_in_sync_without_a_push() -> None:
+    session = subscribed(lambda kind: FIRST.versions[kind])
+    assert session.due(FIRST) == []
+    assert session.in_sync(FIRST)
+
+
+def test_a_sidecar_that_comes_back_with_something_older_is_brought_up_to_date() -> None:
+    session = subscribed(lambda kind: FIRST.versions[kind])
+    assert not session.in_sync(SECOND)
+    assert [response.type_url for response in session.due(SECOND)] == [LISTENER_TYPE]
+
+
+def test_other_types_are_ignored() -> None:
+    session = subscribed()
+    session.receive(subscribe("type.googleapis.com/envoy.config.route.v3.RouteConfiguration"))
+    assert len(session.due(FIRST)) == 2
+
+
+@pytest.mark.parametrize("node", ["", "foo", "/x", "foo/", "foo/x/y"])
+def test_a_node_that_names_no_pod_is_refused(node: str) -> None:
+    with pytest.raises(IdentityError):
+        identify(Node(id=node), {})
+
+
+class Plane:
+    """An ADS server on a free port, with the snapshots of its nodes."""
+
+    def __init__(self) -> None:
+        self.snapshots: dict[str, Snapshot] = {}
+        self.moved = asyncio.Event()
+        self.ads = Ads(resolve=lambda session: self.snapshots.get(session.node), changed=self.moved.set)
+        self.channel: Any = None
+
+    def open(self) -> Any:
+        return self.channel.stream_stream(
+            f"/{SERVICE}/{METHOD}",
+            request_serializer=DiscoveryRequest.SerializeToString,
+            response_deserializer=DiscoveryResponse.FromString,
+        )()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self.moved.clear()
+            await asyncio.wait_for(self.moved.wait(), 5)
+
+
+@asynccontextmanager
+async def plane() -> AsyncIterator[Plane]:
+    made = Plane()
+    port = await made.ads.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        made.channel = channel
+        yield made
+    await made.ads.stop()
+
+
+def run(play: Callable[[Plane], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with plane() as made:
+            await asyncio.wait_for(play(made), 10)
+
+    asyncio.run(main())
+
+
+async def read(stream: Any) -> DiscoveryResponse:
+    response = await asyncio.wait_for(stream.read(), 5)
+    assert isinstance(response, DiscoveryResponse)
+    return response
+
+
+def test_a_push_reaches_an_open_stream_and_its_ack_is_seen() -> None:
+    async def play(made: Plane) -> None:
+        made.snapshots["foo/x"] = FIRST
+        stream = made.open()
+        await stream.write(subscribe(LISTENER_TYPE))
+        first = await read(stream)
+        await stream.write(ack(first))
+        made.snapshots["foo/x"] = SECOND
+        made.ads.refresh()
+        second = await read(stream)
+        assert (first.version_info, second.version_info) == (
+            FIRST.versions[LISTENER_TYPE],
+            SECOND.versions[LISTENER_TYPE],
+        )
+        await stream.write(subscribe(CLUSTER_TYPE))
+        await stream.write(ack(second))
+        await stream.write(ack(await read(stream)))
+        await made.until(lambda: made.ads.sessions["foo/x"].in_sync(SECOND))
+        stream.cancel()
+
+    run(play)
+
+
+def test_a_sidecar_waits_until_its_pod_is_known() -> None:
+    async def play(made: Plane) -> None:
+        stream = made.open()
+        await stream.write(subscribe(LISTENER_TYPE))
+        await made.until(lambda: made.ads.connected("foo/x"))
+        made.snapshots["foo/x"] = FIRST
+        made.ads.refresh()
+        assert (await read(stream)).version_info == FIRST.versions[LISTENER_TYPE]
+        stream.cancel()
+
+    run(play)
+
+
+def test_each_sidecar_gets_its_own() -> None:
+    async def play(made: Plane) -> None:
+        made.snapshots |= {"foo/x": FIRST, "foo/y": SECOND}
+        for node, expected in made.snapshots.items():
+            stream = made.open()
+            await stream.write(DiscoveryRequest(type_url=LISTENER_TYPE, node=Node(id=node)))
+            assert (await read(stream)).version_info == expected.versions[LISTENER_TYPE]
+            stream.cancel()
+
+    run(play)
+
+
+def test_a_stream_that_ends_leaves_its_session_until_the_pod_is_gone() -> None:
+    async def play(made: Plane) -> None:
+        made.snapshots["foo/x"] = FIRST
+        stream = made.open()
+        await stream.write(subscribe(LISTENER_TYPE))
+        await read(stream)
+        stream.cancel()
+        await made.until(lambda: not made.ads.connected("foo/x"))
+        assert "foo/x" in made.ads.sessions
+        made.ads.forget("foo/x")
+        assert "foo/x" not in made.ads.sessions
+
+    run(play)
+
+
+def test_a_nack_is_counted() -> None:
+    async def play(made: Plane) -> None:
+        made.snapshots["foo/x"] = FIRST
+        stream = made.open()
+        await stream.write(subscribe(LISTENER_TYPE))
+        await stream.write(nack(await read(stream), "no such filter"))
+        await made.until(lambda: made.ads.nacks == 1)
+        assert made.ads.sessions["foo/x"].nack == "no such filter"
+        stream.cancel()
+
+    run(play)
+
+
+def test_a_stream_without_a_pods_name_is_refused() -> None:
+    async def play(made: Plane) -> None:
+        stream = made.open()
+        await stream.write(DiscoveryRequest(type_url=LISTENER_TYPE, node=Node(id="nobody")))
+        assert await stream.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert made.ads.sessions == {}
+
+    run(play)
