@@ -149,6 +149,7 @@ class Kube:
         return self._read(self._request("PATCH", path, query={}, body=body, content_type=content_type))
 
     def close(self) -> None:
+        """Closes the idle connections; a watch is ended by its own `stop`."""
         self._api.close()
 
 

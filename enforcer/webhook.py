@@ -77,7 +77,7 @@ def read_review(body: bytes) -> Json:
 
 def judge_pod(request: Json, options: MeshOptions) -> Json:
     """The response to a new pod."""
-    if (request.get("kind") or {}).get("kind") != "Pod":
+    if (request.get("kind") or {}).get("kind") != "Pod" or not _is_pod(request["object"]):
         raise ReviewError("this path judges pods")
     try:
         injection = inject(request["object"], options)
@@ -90,6 +90,18 @@ def judge_pod(request: Json, options: MeshOptions) -> Json:
     if injection.warning:
         response["warnings"] = [injection.warning]
     return response
+
+
+def _is_pod(document: Json) -> bool:
+    """Whether what injection looks at has the shape that the API server guarantees."""
+    metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
+    if not isinstance(metadata, dict) or not isinstance(spec, dict):
+        return False
+    lists = [spec.get(name) or [] for name in ("containers", "initContainers")]
+    maps = [metadata.get(name) or {} for name in ("labels", "annotations")]
+    return all(isinstance(entry, dict) for entry in maps) and all(
+        isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries) for entries in lists
+    )
 
 
 def judge_policy(request: Json) -> Json:

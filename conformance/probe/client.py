@@ -51,7 +51,8 @@ class Probe:
         except OSError as error:
             self.end("unknown", why=f"the name {host} does not resolve: {error}")
             return
-        self.address = f"{address[0]!s}:{address[1]}"
+        name, number = str(address[0]), int(address[1])
+        self.address = f"{name}:{number}"
         self.sock.close()
         try:
             self.sock = socket.socket(family, kind, proto)
