@@ -1,6 +1,6 @@
-"""One run as the plugin drives it: options, plan, cluster, bench, record. No pytest in here.
+"""One run as the plugin drives it: options, plan, cluster, rig, record. No pytest in here.
 
-The process that started the run owns the cluster and the record; a worker of pytest-xdist has only a bench.
+The process that started the run owns the cluster and the record; a worker of pytest-xdist has only a rig.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from conformance.bench import Bench
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
@@ -26,6 +25,7 @@ from conformance.profile import Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
 from conformance.report.console import summary_text
 from conformance.report.junit import junit_xml
+from conformance.rig import Rig
 from conformance.run import run_case
 from conformance.scenario import Level, Scenario
 from conformance.scenario_reader import load_scenarios
@@ -33,9 +33,9 @@ from conformance.stage import (
     Choice,
     Cluster,
     choose_here,
-    close_bench,
+    close_rig,
     environment,
-    open_bench,
+    open_rig,
     prepare,
     start,
 )
@@ -77,19 +77,19 @@ class Campaign:
         everything = load_scenarios()
         self.scenarios = [item for item in everything if self._in_level(item)]
         self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
-        self.bench: Bench | None = None
+        self.rig: Rig | None = None
         self.locks: Path | None = None
 
     def _in_level(self, scenario: Scenario) -> bool:
         return self.options.level == Level.EXTENDED.value or scenario.level is Level.CORE
 
-    def open_bench(self, kube: Kube, say: Callable[[str], None]) -> None:
-        self.bench = open_bench(kube, self.profile, self.names, say, manifests=self.options.manifests)
+    def open_rig(self, kube: Kube, say: Callable[[str], None]) -> None:
+        self.rig = open_rig(kube, self.profile, self.names, say, manifests=self.options.manifests)
 
-    def close_bench(self) -> None:
-        bench, self.bench = self.bench, None
-        if bench is not None:
-            close_bench(bench, keep=self.options.keep)
+    def close_rig(self) -> None:
+        rig, self.rig = self.rig, None
+        if rig is not None:
+            close_rig(rig, keep=self.options.keep)
 
     def conduct(self, scenario: Scenario) -> Line:
         """Runs one case, or says why not; its line of the record."""
@@ -97,10 +97,10 @@ class Campaign:
         if why_not is not None:
             status, reason = why_not
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
-        if self.bench is None:
-            raise RuntimeError("no bench is open")
+        if self.rig is None:
+            raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
-            result = run_case(scenario, self.bench)
+            result = run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
         return deviate(line, self.profile, datetime.now(UTC).date())
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.bench import Bench
 from conformance.evidence import AccessEntry, Controls, Kind, Outcome
 from conformance.lines import finding, probe_line
 from conformance.probe.converge import Convergence, converge
+from conformance.rig import Rig
 from conformance.scenario import By, Expectation
 from conformance.steps import Hand
 from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, sweep
@@ -49,32 +49,32 @@ def milliseconds(seconds: float) -> float:
 
 
 def look(
-    bench: Bench, hand: Hand, cases: Sequence[Case], line: dict[str, Any], context: Context
+    rig: Rig, hand: Hand, cases: Sequence[Case], line: dict[str, Any], context: Context
 ) -> list[Verdict]:
     """Rounds until they agree, then both ends' testimony and who decided, then the verdicts."""
-    denials = frozenset(bench.profile.denials)
+    denials = frozenset(rig.profile.denials)
     targets = [case.lane for case in cases]
-    before = dict(bench.sent)
+    before = dict(rig.sent)
 
     def expected(index: int, probed: Probed) -> Expected:
         return probed.expected(cases[index].expectation.outcome, denials)
 
     result: Convergence[Round] = converge(
-        lambda: sweep(bench, targets),
+        lambda: sweep(rig, targets),
         agrees=lambda round_: all(looks_right(expected(i, p), p.seen) for i, p in enumerate(round_)),
         breaches=lambda round_: any(is_breach(expected(i, p), p.seen) for i, p in enumerate(round_)),
-        rounds=bench.profile.rounds,
-        timeout=bench.profile.deadlines.converge,
+        rounds=rig.profile.rounds,
+        timeout=rig.profile.deadlines.converge,
     )
     _note_rounds(result, line, context)
-    incomplete, alive, line["bypass"] = _markers(bench, targets)
-    entries_complete = _await_entries(bench, cases)
+    incomplete, alive, line["bypass"] = _markers(rig, targets)
+    entries_complete = _await_entries(rig, cases)
     verdicts: list[Verdict] = []
-    last = len(result.rounds) - (bench.profile.rounds if result.first_stable is not None else 1)
+    last = len(result.rounds) - (rig.profile.rounds if result.first_stable is not None else 1)
     for number, round_ in enumerate(result.rounds):
         for index, probed in enumerate(round_):
             lane = probed.lane
-            testimony = bench.logbook.testimony(
+            testimony = rig.logbook.testimony(
                 nonce=probed.nonce, line=probed.line, port=lane.workload_port, incomplete=incomplete
             )
             controls = Controls(
@@ -85,7 +85,7 @@ def look(
             verdict = judge(expected(index, probed), probed.seen, controls, testimony)
             is_last = number == len(result.rounds) - 1
             if is_last and verdict.passed:
-                attributed = _attribution(bench, hand, cases[index].expectation, lane, before)
+                attributed = _attribution(rig, hand, cases[index].expectation, lane, before)
                 verdict = worst([verdict, *attributed])
             counts = number >= last or verdict.failure in (Failure.EXPOSURE, Failure.DELIVERED)
             if counts:
@@ -98,13 +98,13 @@ def look(
                     expectation=cases[index].expectation,
                     testimony=testimony,
                     verdict=verdict,
-                    entries=_entries(bench, lane, before) if is_last else (),
+                    entries=_entries(rig, lane, before) if is_last else (),
                 )
             )
     if not entries_complete:
         line["attribution"] = "incomplete: not every connection is in the access log"
     if result.first_stable is None and worst(verdicts).passed:
-        reason = f"the rounds did not agree {bench.profile.rounds} times in a row within the deadline"
+        reason = f"the rounds did not agree {rig.profile.rounds} times in a row within the deadline"
         verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     return verdicts
 
@@ -132,23 +132,23 @@ def _note_rounds(result: Convergence[Round], line: dict[str, Any], context: Cont
         line["time_to_enforce_ms"] = milliseconds(result.finished[stable] - context.applied)
 
 
-def _markers(bench: Bench, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
+def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
     """Bypass probes of every probed port, and one in every backend's log. Why absence from the logs proves
     nothing (empty = it does), the observations by workload and port, and their lines for the record."""
     wanted = [(lane.workload, lane.workload_port) for lane in targets]
-    wanted += [(backend.ref, CONTROL_PORT) for backend in bench.backends]
-    seen = bypass(bench, wanted)
-    deadline = time.monotonic() + bench.profile.deadlines.testimony
+    wanted += [(backend.ref, CONTROL_PORT) for backend in rig.backends]
+    seen = bypass(rig, wanted)
+    deadline = time.monotonic() + rig.profile.deadlines.testimony
     dead = [
         f"{ref}: {observation.describe()}"
         for (ref, port), (_, observation) in seen.items()
         if port == CONTROL_PORT and observation.kind is not Kind.ANSWERED
     ]
     markers = {nonce: str(ref) for (ref, _), (nonce, found) in seen.items() if found.kind is Kind.ANSWERED}
-    missing = bench.logbook.wait_for(markers, deadline=deadline)
+    missing = rig.logbook.wait_for(markers, deadline=deadline)
     causes = [f"no marker could be set in the log of {text}" for text in dead]
     causes += [f"the marker was not found in the log of {name}" for name in sorted(missing)]
-    causes += [f"the log of {name} ended" for name in bench.silent_backends()]
+    causes += [f"the log of {name} ended" for name in rig.silent_backends()]
     lines = [
         {"workload": str(ref), "port": port, "kind": found.kind.value, "why": found.describe()}
         for (ref, port), (_, found) in seen.items()
@@ -156,38 +156,40 @@ def _markers(bench: Bench, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any]
     return "; ".join(causes), {target: found for target, (_, found) in seen.items()}, lines
 
 
-def _path(bench: Bench, lane: Lane) -> tuple[str, str, int]:
-    return str(lane.workload), bench.pods[lane.source].address, lane.workload_port
+def _path(rig: Rig, lane: Lane) -> tuple[str, str, int]:
+    return str(lane.workload), rig.pods[lane.source].address, lane.workload_port
 
 
-def _await_entries(bench: Bench, cases: Sequence[Case]) -> bool:
+def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
     """Waits for the access log's entries of all probes sent so far; not at all where no mesh tells."""
-    if bench.profile.attribution == "none":
+    if rig.profile.attribution == "none":
         return False
     asserted = any(case.expectation.by or case.expectation.dry_run for case in cases)
-    paths = {_path(bench, case.lane) for case in cases if bench.pods[case.lane.workload].sidecar}
-    timeout = (
-        bench.profile.deadlines.attribution if asserted else min(0.2, bench.profile.deadlines.attribution)
-    )
-    return bench.access.wait_for(
-        {path: bench.sent.get(path, 0) for path in paths}, deadline=time.monotonic() + timeout
+    paths = {_path(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
+    timeout = rig.profile.deadlines.attribution if asserted else min(0.2, rig.profile.deadlines.attribution)
+    return rig.access.wait_for(
+        {path: rig.sent.get(path, 0) for path in paths}, deadline=time.monotonic() + timeout
     )
 
 
-def _entries(bench: Bench, lane: Lane, before: dict[tuple[str, str, int], int]) -> tuple[AccessEntry, ...]:
+def _entries(rig: Rig, lane: Lane, before: dict[tuple[str, str, int], int]) -> tuple[AccessEntry, ...]:
     """This step's entries of a lane's path."""
-    path = _path(bench, lane)
-    return bench.access.since(path, before.get(path, 0))
+    path = _path(rig, lane)
+    return rig.access.since(path, before.get(path, 0))
 
 
 def _attribution(
-    bench: Bench, hand: Hand, expectation: Expectation, lane: Lane, before: dict[tuple[str, str, int], int]
+    rig: Rig,
+    hand: Hand,
+    expectation: Expectation,
+    lane: Lane,
+    before: dict[tuple[str, str, int], int],
 ) -> list[Verdict]:
-    if bench.profile.attribution == "none" or not (expectation.by or expectation.dry_run):
+    if rig.profile.attribution == "none" or not (expectation.by or expectation.dry_run):
         return []
-    entries = _entries(bench, lane, before)
-    path = _path(bench, lane)
-    wanted = bench.sent.get(path, 0) - before.get(path, 0)
+    entries = _entries(rig, lane, before)
+    path = _path(rig, lane)
+    wanted = rig.sent.get(path, 0) - before.get(path, 0)
     found: list[Verdict] = []
     if expectation.by:
         denied = expectation.outcome is not Outcome.SUCCEEDED

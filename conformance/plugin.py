@@ -159,7 +159,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     owner = _owner(config)
     try:
         owner.plan(planned)
-        campaign.open_bench(kube, _say(config))
+        campaign.open_rig(kube, _say(config))
     except ConformanceError as error:
         pytest.exit(str(error), returncode=CANNOT_START)
 
@@ -169,7 +169,7 @@ def _open_worker(config: Any, campaign: Campaign) -> None:
     campaign.locks = Path(shared["conformance_directory"])
     try:
         kube = Kube(Path(shared["conformance_kubeconfig"]), campaign.options.context)
-        campaign.open_bench(kube, _say(config))
+        campaign.open_rig(kube, _say(config))
     except ConformanceError as error:
         config.workeroutput["conformance_setup_error"] = str(error)
 
@@ -196,7 +196,7 @@ def conduct(request: pytest.FixtureRequest) -> Conduct:
 
     def run(scenario: Scenario) -> None:
         campaign = _campaign(config)
-        if campaign.bench is None:
+        if campaign.rig is None:
             cause = getattr(config, "workeroutput", {}).get("conformance_setup_error", "no stage was set")
             raise Inconclusive(f"the workloads did not come up: {cause}")
         line = campaign.conduct(scenario)
@@ -267,7 +267,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _active = config
 
 
-# With pytest-xdist: the controller owns cluster and record, workers have a bench each.
+# With pytest-xdist: the controller owns cluster and record, workers have a rig each.
 
 
 def _wants_scenarios(config: pytest.Config) -> bool:
@@ -316,7 +316,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
     interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
     if CAMPAIGN in config.stash:
         try:
-            config.stash[CAMPAIGN].close_bench()
+            config.stash[CAMPAIGN].close_rig()
         except ConformanceError as error:
             _say(config)(f"the stage was not cleared: {error}")
     if OWNER not in config.stash:

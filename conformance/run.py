@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.barrier import Changes
-from conformance.bench import Bench, Processes
 from conformance.errors import ConformanceError
 from conformance.evidence import Kind, Waited
 from conformance.lines import probe_line, waited_line
 from conformance.look import Context, Round, look, milliseconds
 from conformance.probe.converge import Convergence, converge
+from conformance.rig import Processes, Rig
 from conformance.scenario import Scenario, Step
 from conformance.steps import Hand, Made
 from conformance.sweep import Lane, all_lanes, bypass, lanes, sweep
@@ -49,19 +49,19 @@ class Notes:
     unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
 
 
-def run_case(scenario: Scenario, bench: Bench) -> CaseResult:
+def run_case(scenario: Scenario, rig: Rig) -> CaseResult:
     """Runs it. What a mesh does wrong is in the verdict; what could not be asked is inconclusive."""
     started = time.time()
     notes = Notes(begun=time.monotonic())
-    hand = Hand(bench, scenario)
-    targets = all_lanes(scenario, bench.profile.dataplane)
-    bench.forget()
+    hand = Hand(rig, scenario)
+    targets = all_lanes(scenario, rig.profile.dataplane)
+    rig.forget()
     try:
-        bench.open_sessions({lane.source for lane in targets} | {ref.ref for ref in bench.backends})
-        notes.processes = bench.processes({ref for step in scenario.steps for ref in step.unchanged})
-        if _baseline(bench, targets, notes):
+        rig.open_sessions({lane.source for lane in targets} | {ref.ref for ref in rig.backends})
+        notes.processes = rig.processes({ref for step in scenario.steps for ref in step.unchanged})
+        if _baseline(rig, targets, notes):
             for number, step in enumerate(scenario.steps, 1):
-                verdict = _step(bench, hand, step, number, notes)
+                verdict = _step(rig, hand, step, number, notes)
                 notes.verdicts.append(verdict)
                 if not verdict.passed:
                     break  # what follows builds on it
@@ -71,8 +71,8 @@ def run_case(scenario: Scenario, bench: Bench) -> CaseResult:
         # Also when interrupted: what a case made must not be there for the next one.
         undone = hand.undo()
     notes.verdicts += undone.verdicts
-    _recovery(bench, targets, undone, notes)
-    bench.settle()
+    _recovery(rig, targets, undone, notes)
+    rig.settle()
     verdict = worst(notes.verdicts)
     line = {
         "status": verdict.status.value,
@@ -96,10 +96,10 @@ def _answered(round_: Round) -> bool:
     return all(probed.seen.kind is Kind.ANSWERED for probed in round_)
 
 
-def _reach(bench: Bench, targets: Sequence[Lane], timeout: float) -> Convergence[Round]:
+def _reach(rig: Rig, targets: Sequence[Lane], timeout: float) -> Convergence[Round]:
     """Sweeps until every lane answers once."""
     return converge(
-        lambda: sweep(bench, targets),
+        lambda: sweep(rig, targets),
         agrees=_answered,
         breaches=lambda _: False,
         rounds=1,
@@ -107,11 +107,11 @@ def _reach(bench: Bench, targets: Sequence[Lane], timeout: float) -> Convergence
     )
 
 
-def _baseline(bench: Bench, targets: Sequence[Lane], notes: Notes) -> bool:
+def _baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> bool:
     """Whether every lane answers before anything is applied; without it no denial means anything."""
     if not targets:
         return True
-    result = _reach(bench, targets, bench.profile.deadlines.baseline)
+    result = _reach(rig, targets, rig.profile.deadlines.baseline)
     notes.baseline = {probed.lane for probed in result.last if probed.seen.kind is Kind.ANSWERED}
     notes.controls["baseline"] = _control_line(result)
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
@@ -122,13 +122,13 @@ def _baseline(bench: Bench, targets: Sequence[Lane], notes: Notes) -> bool:
     return not missing
 
 
-def _recovery(bench: Bench, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
+def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
     """Everything is deleted: every lane must answer again."""
     if not targets or not (undone.written or undone.deleted or notes.steps):
         return
     begun = time.monotonic()
-    waited = _barrier(bench, undone.changes, targets)
-    result = _reach(bench, targets, bench.profile.deadlines.recovery)
+    waited = _barrier(rig, undone.changes, targets)
+    result = _reach(rig, targets, rig.profile.deadlines.recovery)
     line = _control_line(result)
     line["barrier"] = waited_line(waited)
     line["recovered_ms"] = milliseconds(time.monotonic() - begun) if result.first_stable is not None else None
@@ -139,10 +139,10 @@ def _recovery(bench: Bench, targets: Sequence[Lane], undone: Made, notes: Notes)
             reason = f"the deletion is not proven to have landed: {waited.detail}"
             notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
         return
-    alive = bypass(bench, [(probed.lane.workload, probed.lane.workload_port) for probed in missing])
+    alive = bypass(rig, [(probed.lane.workload, probed.lane.workload_port) for probed in missing])
     said = "; ".join(f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4])
     denied = all(
-        probed.seen.kind in bench.profile.denials
+        probed.seen.kind in rig.profile.denials
         and alive[(probed.lane.workload, probed.lane.workload_port)][1].kind is Kind.ANSWERED
         for probed in missing
     )
@@ -161,15 +161,15 @@ def _control_line(result: Convergence[Round]) -> dict[str, Any]:
     }
 
 
-def _barrier(bench: Bench, changes: Changes, targets: Sequence[Lane]) -> Waited:
+def _barrier(rig: Rig, changes: Changes, targets: Sequence[Lane]) -> Waited:
     refs = dict.fromkeys(ref for lane in targets for ref in (lane.workload, lane.source))
-    pods = [bench.pods[ref].key for ref in refs if bench.pods[ref].sidecar]
-    return bench.barrier.wait(changes, pods=pods, timeout=bench.profile.deadlines.barrier)
+    pods = [rig.pods[ref].key for ref in refs if rig.pods[ref].sidecar]
+    return rig.barrier.wait(changes, pods=pods, timeout=rig.profile.deadlines.barrier)
 
 
-def _replaced(bench: Bench, step: Step, notes: Notes) -> list[Verdict]:
+def _replaced(rig: Rig, step: Step, notes: Notes) -> list[Verdict]:
     """A failure for each workload that must run as the same processes and does not."""
-    now = bench.processes(step.unchanged)
+    now = rig.processes(step.unchanged)
     return [
         Verdict(
             status=Status.FAILED,
@@ -181,8 +181,8 @@ def _replaced(bench: Bench, step: Step, notes: Notes) -> list[Verdict]:
     ]
 
 
-def _step(bench: Bench, hand: Hand, step: Step, number: int, notes: Notes) -> Verdict:
-    expectations = [item for item in step.expect if item.dataplane in (None, bench.profile.dataplane)]
+def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdict:
+    expectations = [item for item in step.expect if item.dataplane in (None, rig.profile.dataplane)]
     cases = lanes(expectations)
     line: dict[str, Any] = {
         "number": number,
@@ -204,7 +204,7 @@ def _step(bench: Bench, hand: Hand, step: Step, number: int, notes: Notes) -> Ve
     verdicts = list(made.verdicts)
     notes.unproven.merge(made)
     if cases and worst([*verdicts, _NOTHING_WRONG]).passed:
-        waited = _barrier(bench, notes.unproven.changes, [case.lane for case in cases])
+        waited = _barrier(rig, notes.unproven.changes, [case.lane for case in cases])
         line["barrier"] = waited_line(waited)
         line["timings"]["landed_ms"] = milliseconds(time.monotonic() - notes.begun)
         if waited.landed:
@@ -212,11 +212,11 @@ def _step(bench: Bench, hand: Hand, step: Step, number: int, notes: Notes) -> Ve
             context = Context(
                 begun=notes.begun, applied=applied, baseline=notes.baseline, findings=notes.findings
             )
-            verdicts += look(bench, hand, cases, line, context)
+            verdicts += look(rig, hand, cases, line, context)
         else:
             reason = f"the change is not proven to have landed: {waited.detail}"
             verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
-    verdicts += _replaced(bench, step, notes)
+    verdicts += _replaced(rig, step, notes)
     verdict = worst(verdicts or [_NOTHING_WRONG])
     line["status"] = verdict.status.value
     line["failure"] = verdict.failure.value if verdict.failure else None

@@ -1,4 +1,4 @@
-"""Setting the stage: which cluster, the enforcer on it, a worker's workloads, and the bench made of them.
+"""Setting the stage: which cluster, the enforcer on it, a worker's workloads, and the rig made of them.
 
 Each phase is told in one line while it happens.
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from conformance.barrier import EnforcerStatus
-from conformance.bench import Bench, pods_by_workload, service_addresses
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
 from conformance.cluster.install import MANIFESTS, install_enforcer, install_workloads, remove_namespaces
@@ -22,9 +21,10 @@ from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready
 from conformance.errors import InputError, ProbeError, SetupError
 from conformance.profile import Profile
+from conformance.rig import Rig, pods_by_workload, service_addresses
 from conformance.topology import NAMESPACES, WORKLOADS, Names
 
-__all__ = ["Choice", "Cluster", "choose", "close_bench", "open_bench", "prepare", "start"]
+__all__ = ["Choice", "Cluster", "choose", "close_rig", "open_rig", "prepare", "start"]
 
 Say = Callable[[str], None]
 
@@ -73,10 +73,8 @@ def choose(
     missing = [program for program in ("docker", "kind") if not which(program)]
     if missing:
         return Choice(kind="embedded", why=f"{' and '.join(missing)} not installed")
-    raise InputError(
-        "docker and kind are installed, but this release cannot start a kind cluster",
-        hint="--cluster embedded",
-    )
+    # Nobody asked for kind by name, and nothing that was asked for is refused: see docs/decisions/0006.
+    return Choice(kind="embedded", why="this release does not drive kind yet")
 
 
 def choose_here(asked: str, *, kubeconfig: Path | None, context: str | None, profile: Profile) -> Choice:
@@ -114,7 +112,7 @@ def prepare(kube: Kube, profile: Profile, say: Say, *, manifests: Path = MANIFES
             install_enforcer(kube, profile, manifests=manifests)
 
 
-def open_bench(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests: Path = MANIFESTS) -> Bench:
+def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests: Path = MANIFESTS) -> Rig:
     """A worker's namespaces, workloads, barrier and log streams. Raises SetupError."""
     with phase(say, "workloads ready"):
         pods = install_workloads(kube, profile, names, manifests=manifests)
@@ -130,7 +128,7 @@ def open_bench(kube: Kube, profile: Profile, names: Names, say: Say, *, manifest
         services = service_addresses(kube, names, NAMESPACES)
         barrier = _enforcer_status(kube, profile)
         try:
-            return Bench(
+            return Rig(
                 kube=kube, profile=profile, names=names, pods=found, services=services, barrier=barrier
             )
         except BaseException:
@@ -168,7 +166,7 @@ def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, An
     return read_environment(kube, [profile.root_namespace, *map(names.real, NAMESPACES)])
 
 
-def close_bench(bench: Bench, *, keep: bool) -> None:
-    bench.close()
+def close_rig(rig: Rig, *, keep: bool) -> None:
+    rig.close()
     if not keep:
-        remove_namespaces(bench.kube, bench.names)
+        remove_namespaces(rig.kube, rig.names)

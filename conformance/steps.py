@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.barrier import Changes
-from conformance.bench import Bench
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.errors import SetupError
 from conformance.placeholders import resolve
+from conformance.rig import Rig
 from conformance.scenario import Change, ChangeKind, Document, Refusal, Relabel, Scenario, Step
 from conformance.topology import Ref
 from conformance.verdict import Failure, Status, Verdict
@@ -59,20 +59,20 @@ class Made:
 class Hand:
     """Makes the changes of one case and remembers them, so that all can be undone."""
 
-    def __init__(self, bench: Bench, scenario: Scenario) -> None:
-        self._bench = bench
+    def __init__(self, rig: Rig, scenario: Scenario) -> None:
+        self._rig = rig
         self._scenario = scenario
         self._existing: dict[ObjectKey, None] = {}  # in the order of creation
         self._labels: dict[Ref, dict[str, str | None]] = {}
         self.applied: list[dict[str, Any]] = []
 
     def resolve(self, value: Any) -> Any:
-        bench = self._bench
+        rig = self._rig
         return resolve(
             value,
-            names=bench.names,
-            pod_address=lambda ref: bench.pods[ref].address,
-            service_address=lambda ref: bench.services[ref],
+            names=rig.names,
+            pod_address=lambda ref: rig.pods[ref].address,
+            service_address=lambda ref: rig.services[ref],
         )
 
     def policy_name(self, name: str) -> str:
@@ -81,7 +81,7 @@ class Hand:
             if document.answers_to(name):
                 key = self._key(document)
                 return f"{key.namespace}/{key.name}"
-        return f"{self._bench.names.real('foo')}/{name}"
+        return f"{self._rig.names.real('foo')}/{name}"
 
     def make(self, step: Step) -> Made:
         """The change. Raises SetupError where the API gives no answer or does not know a kind."""
@@ -108,12 +108,12 @@ class Hand:
 
     def _key(self, document: Document) -> ObjectKey:
         body = self.resolve(document.body)
-        return self._bench.kube.key(body, namespace=self._bench.names.real("foo"))
+        return self._rig.kube.key(body, namespace=self._rig.names.real("foo"))
 
     def _apply(self, document: Document, refused: Refusal | None, made: Made) -> None:
-        kube = self._bench.kube
+        kube = self._rig.kube
         body = self.resolve(document.body)
-        namespace = self._bench.names.real("foo")
+        namespace = self._rig.names.real("foo")
         key = kube.key(body, namespace=namespace)
         before = _version(kube.get(key)) if refused else None
         _, answer = kube.apply(body, namespace=namespace)
@@ -126,9 +126,9 @@ class Hand:
 
     def _patch(self, change: Change, refused: Refusal | None, made: Made) -> None:
         key = self._key(self._scenario.document(change.documents[0]))
-        before = _version(self._bench.kube.get(key)) if refused else None
+        before = _version(self._rig.kube.get(key)) if refused else None
         patch = self.resolve(dict(change.patch or {}))
-        answer = self._bench.kube.merge_patch(key, patch)
+        answer = self._rig.kube.merge_patch(key, patch)
         made.note("patch", str(key), answer)
         if refused is None:
             self.applied.append({"patch": patch, "of": str(key)})
@@ -152,15 +152,15 @@ class Hand:
             return
         if refused.code is not None and answer.code != refused.code:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused with {said}; the code must be {refused.code}")
-        asserted = self._bench.profile.asserts_messages and refused.message
+        asserted = self._rig.profile.asserts_messages and refused.message
         if asserted and self.resolve(refused.message) not in answer.message:
             made.fail(Failure.NOT_REFUSED, f"{key}: {refused.message!r} is not in the refusal: {said}")
-        after = _version(self._bench.kube.get(key))
+        after = _version(self._rig.kube.get(key))
         if after != before:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
 
     def _delete(self, key: ObjectKey, made: Made) -> None:
-        answer = self._bench.kube.delete(key)
+        answer = self._rig.kube.delete(key)
         made.note("delete", str(key), answer)
         if answer.ok or answer.code == 404:
             self._existing.pop(key, None)
@@ -169,7 +169,7 @@ class Hand:
             made.doubt(f"{key} could not be deleted: {answer.code} {answer.reason}: {answer.message}")
 
     def _relabel(self, relabel: Relabel, made: Made) -> None:
-        pod = self._bench.pods[relabel.workload]
+        pod = self._rig.pods[relabel.workload]
         saved = self._labels.setdefault(relabel.workload, {})
         labels: dict[str, str | None] = {str(self.resolve(k)): str(v) for k, v in relabel.put.items()}
         labels |= dict.fromkeys(relabel.remove)
@@ -178,9 +178,9 @@ class Hand:
         self._patch_labels(relabel.workload, labels, made)
 
     def _patch_labels(self, ref: Ref, labels: Mapping[str, str | None], made: Made) -> None:
-        pod = self._bench.pods[ref]
-        key = self._bench.kube.key({**POD, "metadata": {"name": pod.name, "namespace": pod.namespace}})
-        answer = self._bench.kube.merge_patch(key, {"metadata": {"labels": dict(labels)}})
+        pod = self._rig.pods[ref]
+        key = self._rig.kube.key({**POD, "metadata": {"name": pod.name, "namespace": pod.namespace}})
+        answer = self._rig.kube.merge_patch(key, {"metadata": {"labels": dict(labels)}})
         made.note("label", str(key), answer)
         if answer.ok:
             made.written[key] = str(answer.body["metadata"]["resourceVersion"])
@@ -188,12 +188,12 @@ class Hand:
             made.doubt(f"{key} could not be labelled: {answer.code} {answer.reason}: {answer.message}")
 
     def _restart(self, ref: Ref, made: Made) -> None:
-        old = self._bench.pods[ref]
-        gone = self._bench.kube.key({**POD, "metadata": {"name": old.name, "namespace": old.namespace}})
-        new = self._bench.restart(ref)
+        old = self._rig.pods[ref]
+        gone = self._rig.kube.key({**POD, "metadata": {"name": old.name, "namespace": old.namespace}})
+        new = self._rig.restart(ref)
         self._labels.pop(ref, None)  # a new pod has the labels of its template
-        key = self._bench.kube.key({**POD, "metadata": {"name": new.name, "namespace": new.namespace}})
-        answer = self._bench.kube.get(key)
+        key = self._rig.kube.key({**POD, "metadata": {"name": new.name, "namespace": new.namespace}})
+        answer = self._rig.kube.get(key)
         made.note("restart", str(key), answer)
         made.deleted.append(gone)
         if answer.ok:
@@ -207,11 +207,11 @@ class Hand:
         body = dict(self.resolve(document.body))
         group, slash, _ = str(body["apiVersion"]).rpartition("/")
         body["apiVersion"] = f"{group}{slash}{reading.version}"
-        if not self._bench.kube.serves(body["apiVersion"], document.kind):
+        if not self._rig.kube.serves(body["apiVersion"], document.kind):
             made.doubt(f"the cluster does not serve {document.kind} in {body['apiVersion']}")
             return
-        key = self._bench.kube.key(body, namespace=self._bench.names.real("foo"))
-        answer = self._bench.kube.get(key)
+        key = self._rig.kube.key(body, namespace=self._rig.names.real("foo"))
+        answer = self._rig.kube.get(key)
         made.note(f"read as {reading.version}", str(key), answer)
         if not answer.ok:
             made.fail(Failure.READ_BACK, f"{key} cannot be read as {reading.version}: {answer.message}")

@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from conformance.bench import Bench
 from conformance.errors import ProbeError
 from conformance.evidence import Kind, Observation, Outcome
 from conformance.probe.session import Request
+from conformance.rig import Rig
 from conformance.scenario import Expectation, Scenario
 from conformance.topology import SERVER_FIRST_PORTS, Ref
 from conformance.verdict import Expected
@@ -91,31 +91,29 @@ def new_nonce() -> str:
     return f"n{secrets.token_hex(8)}"
 
 
-def sweep(bench: Bench, targets: Sequence[Lane]) -> list[Probed]:
+def sweep(rig: Rig, targets: Sequence[Lane]) -> list[Probed]:
     """Probes all lanes at once; the results are in the order given. Never raises for a prober that is
     gone: what it should have seen is UNKNOWN."""
-    hosts = [(lane.source, bench.host(lane.target, lane.via), lane.port) for lane in targets]
-    results = _send(bench, hosts)
+    hosts = [(lane.source, rig.host(lane.target, lane.via), lane.port) for lane in targets]
+    results = _send(rig, hosts)
     for lane in targets:
-        path = (str(lane.workload), bench.pods[lane.source].address, lane.workload_port)
-        bench.sent[path] = bench.sent.get(path, 0) + 1
+        path = (str(lane.workload), rig.pods[lane.source].address, lane.workload_port)
+        rig.sent[path] = rig.sent.get(path, 0) + 1
     return [
         Probed(lane=lane, nonce=nonce, line=line, seen=seen)
         for lane, (nonce, line, seen) in zip(targets, results, strict=True)
     ]
 
 
-def bypass(
-    bench: Bench, targets: Iterable[tuple[Ref, int]]
-) -> dict[tuple[Ref, int], tuple[str, Observation]]:
+def bypass(rig: Rig, targets: Iterable[tuple[Ref, int]]) -> dict[tuple[Ref, int], tuple[str, Observation]]:
     """Probes workload ports from inside their own pods, on loopback, where no policy has a say: proof that
     the backend lives, and a marker in its log. (nonce, observation) by workload and port."""
     wanted = list(dict.fromkeys(targets))
-    results = _send(bench, [(ref, "127.0.0.1", port) for ref, port in wanted])
+    results = _send(rig, [(ref, "127.0.0.1", port) for ref, port in wanted])
     return {target: (nonce, seen) for target, (nonce, _, seen) in zip(wanted, results, strict=True)}
 
 
-def _send(bench: Bench, probes: Sequence[tuple[Ref, str, int]]) -> list[tuple[str, str, Observation]]:
+def _send(rig: Rig, probes: Sequence[tuple[Ref, str, int]]) -> list[tuple[str, str, Observation]]:
     """(source, host, port) -> (nonce, line, observation), all at once."""
     by_source: dict[Ref, list[Request]] = {}
     made: list[tuple[Ref, Request, str]] = []
@@ -126,20 +124,20 @@ def _send(bench: Bench, probes: Sequence[tuple[Ref, str, int]]) -> list[tuple[st
             host=host,
             port=port,
             line=f"port {port} {nonce}",
-            timeout=bench.profile.deadlines.probe,
+            timeout=rig.profile.deadlines.probe,
         )
         by_source.setdefault(source, []).append(request)
         made.append((source, request, nonce))
     broken: dict[Ref, str] = {}
     for source, requests in by_source.items():
         try:
-            bench.session(source).start(requests)
+            rig.session(source).start(requests)
         except ProbeError as error:
             broken[source] = error.message
     seen: dict[str, Observation] = {}
     for source in by_source:
         if source not in broken:
-            seen |= bench.session_in_use(source).finish()
+            seen |= rig.session_in_use(source).finish()
     return [
         (
             nonce,

@@ -32,7 +32,7 @@ class Local(aiohttp.abc.AbstractResolver):
 
 
 @asynccontextmanager
-async def serving(*, ready: bool = True, name: str = NAME) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def serving(*, ready: bool = True) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     certificate = make_certificate((NAME,))
     runner = web.AppRunner(create_app(options=MeshOptions(), ready=lambda: ready), shutdown_timeout=0.1)
     await runner.setup()
@@ -40,7 +40,7 @@ async def serving(*, ready: bool = True, name: str = NAME) -> AsyncIterator[tupl
     trust = ssl.create_default_context(cadata=certificate.authority.decode())
     connector = aiohttp.TCPConnector(resolver=Local(), ssl=trust)
     async with aiohttp.ClientSession(connector=connector) as session:
-        yield session, f"https://{name}:{runner.addresses[0][1]}"
+        yield session, f"https://{NAME}:{runner.addresses[0][1]}"
     await runner.cleanup()
 
 
@@ -107,7 +107,6 @@ def test_a_good_policy_is_admitted_and_a_bad_one_refused_with_its_field() -> Non
     assert ask("/validate", review("AuthorizationPolicy", policy(rules=ports("9000"))))[1]["allowed"] is True
     _, response = ask("/validate", review("AuthorizationPolicy", policy(rules=ports("http"))))
     assert response["allowed"] is False
-    assert response["status"]["code"] == 422
     assert "spec.rules[0].to[0].operation.ports[0]" in response["status"]["message"]
 
 
@@ -164,9 +163,26 @@ def test_before_the_first_list_nothing_is_allowed() -> None:
     assert ask("/validate", review("AuthorizationPolicy", policy()), ready=False)[0] == 503
 
 
+def shake_hands(certificate: Certificate, name: str) -> None:
+    """A TLS handshake in memory. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trust = ssl.create_default_context(cadata=certificate.authority.decode())
+    client = trust.wrap_bio(to_client, to_server, server_hostname=name)
+    server = server_context(certificate).wrap_bio(to_server, to_client, server_side=True)
+    sides = [client, server]
+    while sides:
+        side = sides.pop(0)
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            sides.append(side)
+
+
 def test_the_certificate_is_for_the_service_only() -> None:
-    with pytest.raises(aiohttp.ClientConnectorCertificateError):
-        ask("/inject", review("Pod", POD), name="other.authz-system.svc")
+    certificate = make_certificate((NAME,))
+    shake_hands(certificate, NAME)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        shake_hands(certificate, "other.authz-system.svc")
 
 
 def configuration(*bundles: str | None) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Mutant:
     requirement: str
     scenarios: str
     """For -k: few enough to be quick, and one that the mutant leaves alone."""
+    spares_nothing: bool = False
+    """Every scenario has a polarity that this mutant breaks."""
 
 
 MUTANTS = [
@@ -31,8 +33,8 @@ MUTANTS = [
     Mutant(module="http_rule_matches_all", requirement="DOC-07", scenarios="doc/07 or doc/02"),
     Mutant(module="not_ports_as_ports", requirement="PORT-03", scenarios="port/03 or port/02"),
     Mutant(module="selector_ignored", requirement="DOC-05", scenarios="doc/05 or doc/02"),
-    Mutant(module="never_pushed", requirement="DOC-02", scenarios="doc/02 or doc/01"),
-    Mutant(module="answer_withheld", requirement="RUN-03", scenarios="run/01 or doc/01"),
+    Mutant(module="never_pushed", requirement="DOC-02", scenarios="doc/02", spares_nothing=True),
+    Mutant(module="answer_withheld", requirement="RUN-03", scenarios="run/01 or order/02"),
 ]
 
 
@@ -97,7 +99,7 @@ def test_a_broken_enforcer_turns_the_run_red_and_the_requirement_is_named(
     named = {requirement for case in failed.values() for requirement in case["requirements"]}
     assert mutant.requirement in named, outcome.output
     assert mutant.requirement in outcome.output
-    assert outcome.with_status("passed"), "everything fails: the mutant breaks more than it should"
+    assert bool(outcome.with_status("passed")) is not mutant.spares_nothing, outcome.output
 
 
 def test_a_server_that_stops_is_inconclusive_and_never_rejected_as_documented(tmp_path: Path) -> None:

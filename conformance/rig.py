@@ -1,4 +1,4 @@
-"""The bench of one worker: its namespaces and workloads on a cluster, and everything kept open to them.
+"""The rig of one worker: its namespaces and workloads on a cluster, and everything kept open to them.
 
 Prober sessions are opened when first needed; the logs of every backend are followed from the start, because
 absence from them is part of every verdict.
@@ -24,7 +24,7 @@ from conformance.probe.session import CLIENT_COMMAND, Session
 from conformance.profile import Profile
 from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
 
-__all__ = ["Bench", "Pod", "pods_by_workload"]
+__all__ = ["Rig", "Pod", "pods_by_workload"]
 
 
 # The pod's uid, and (containerID, restartCount) by container.
@@ -64,8 +64,8 @@ def pods_by_workload(names: Names, pods: list[dict[str, Any]], profile: Profile)
     return found
 
 
-class Bench:
-    """Everything a case needs, made by `stage.open_bench`. Used by one thread."""
+class Rig:
+    """Everything a case needs, made by `stage.open_rig`. Used by one thread."""
 
     def __init__(
         self,
