@@ -67,7 +67,7 @@ def judge(
     if not all(reach.in_sync for reach in reaches):
         return condition(False, "Pending", "not every selected sidecar has acknowledged it", settled=False)
     if not reaches:
-        return condition(True, "NoWorkloads", "no sidecar is selected")
+        return condition(True, "NoWorkloads", "no sidecar that has a configuration is selected")
     if dry_run:
         return condition(True, "DryRun", "every selected sidecar evaluates it, and enforces nothing of it")
     return condition(True, "Acknowledged", "every selected sidecar has acknowledged it")

@@ -162,7 +162,7 @@ def _message(response: Any) -> str:
     except (urllib3.exceptions.HTTPError, OSError) as error:
         return str(error)
     finally:
-        response.release_conn()
+        response.close()
     try:
         return str(json.loads(raw)["message"])
     except (ValueError, KeyError, TypeError):

@@ -170,7 +170,8 @@ class Watcher:
             self._emit(Listed(kind=self._kind.name, documents={}))
             self._version = ""
             return
-        log.warning("%s: %s", self._kind.name, error)
+        # As text: an exception in a log record keeps its frames, and with them a connection, alive.
+        log.warning("%s: %s", self._kind.name, str(error))
 
     def _follow(self) -> None:
         """Passes on one watch's events, keeping our place in `_version`. Raises KubeError."""

@@ -168,7 +168,9 @@ class World:
         return [
             workload
             for workload in self.workloads.values()
-            if select.govern(
+            # Cheaper than asking about every pair of a policy and a pod of two namespaces.
+            if key.namespace in (workload.namespace, self._options.root_namespace)
+            and select.govern(
                 (parsed,),
                 namespace=workload.namespace,
                 labels=workload.labels,

@@ -1,5 +1,6 @@
 """A run that is killed or interrupted leaves nothing: no process, namespace, mount or file."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -62,11 +63,14 @@ class Run:
 
     def send(self, number: signal.Signals) -> None:
         # To the whole foreground group, as a terminal does for Ctrl-C; SIGKILL to the one process.
-        (os.kill if number == signal.SIGKILL else os.killpg)(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            (os.kill if number == signal.SIGKILL else os.killpg)(self.pid, number)
 
     def exit_code(self) -> int:
         code = self._process.wait(timeout=START_SECONDS)
         self._reader.join(timeout=START_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         return code
 
 

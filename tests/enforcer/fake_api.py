@@ -51,7 +51,10 @@ class FakeApi:
         with self.changed:
             document = self.objects[kind.path].pop((namespace, name))
             self.version += 1
-            document = {**document, "metadata": {**document["metadata"], "resourceVersion": str(self.version)}}
+            document = {
+                **document,
+                "metadata": {**document["metadata"], "resourceVersion": str(self.version)},
+            }
             self._event(kind.path, "DELETED", document)
 
     def _event(self, path: str, verb: str, document: Json) -> None:
@@ -74,29 +77,27 @@ class FakeApi:
     def patch(self, path: str, body: Any) -> Json | None:
         with self.changed:
             self.patches.append((path, body))
-            collection, key, document = self._find(path.removesuffix("/status"))
+            collection, document = self._find(path.removesuffix("/status"))
             if document is None:
                 return None
-            after = json.loads(json.dumps(document))
+            after: Json = json.loads(json.dumps(document))
             if isinstance(body, list):
                 for operation in body:
                     index = int(operation["path"].split("/")[2])
                     after["webhooks"][index]["clientConfig"]["caBundle"] = operation["value"]
             else:
                 after |= body
-            del key
             self._store(collection, after)
             return after
 
-    def _find(self, path: str) -> tuple[str, tuple[str, str], Json | None]:
+    def _find(self, path: str) -> tuple[str, Json | None]:
         for collection, documents in self.objects.items():
-            for key, document in documents.items():
-                namespace, name = key
+            for (namespace, name), document in documents.items():
                 prefix, _, plural = collection.rpartition("/")
                 scoped = f"{prefix}/namespaces/{namespace}/{plural}" if namespace else collection
                 if path == f"{scoped}/{name}":
-                    return collection, key, document
-        return "", ("", ""), None
+                    return collection, document
+        return "", None
 
     def wait_for(self, holds: Any) -> None:
         with self.changed:

@@ -1,7 +1,7 @@
 """A pod in its own user and network namespaces: capture, Envoy under a control plane, servers, and a client.
 
-Run as a program: `python -m tests.enforcer.pod_network`. It prints one JSON object of what the client saw and what
-Envoy logged, step by step. Exit code 75: this kernel gives no such namespaces.
+Run as a program: `python -m tests.enforcer.pod_network`. It prints one JSON object of what the client saw
+and what Envoy logged, step by step. Exit code 75: this kernel gives no such namespaces.
 """
 
 import asyncio

@@ -153,8 +153,8 @@ try:
     pod_network.enter_namespaces()
 except OSError as error:
     sys.exit(pod_network.UNAVAILABLE)
-arguments = ["capture", "--exempt-uid", "0", "--exclude-inbound-ports", "22,80", "--exclude-outbound-ports", "53"]
-sys.exit(main(arguments) or main(["capture"]))
+excluded = ["--exclude-inbound-ports", "22,80", "--exclude-outbound-ports", "53"]
+sys.exit(main(["capture", "--exempt-uid", "0", *excluded]) or main(["capture"]))
 """
 
 WITHOUT_RIGHTS = """

@@ -144,7 +144,9 @@ def test_mesh_options_are_read_by_their_names() -> None:
     assert read_options(None) == MeshOptions()
 
 
-@pytest.mark.parametrize("document", [{"rootNamespaces": "x"}, {"exempt": "gid"}, {"image": 7}, {"image": ""}])
+@pytest.mark.parametrize(
+    "document", [{"rootNamespaces": "x"}, {"exempt": "gid"}, {"image": 7}, {"image": ""}]
+)
 def test_a_bad_mesh_option_is_named(document: dict[str, Any]) -> None:
     with pytest.raises(MeshError, match=next(iter(document))):
         read_options(document)

@@ -1,5 +1,6 @@
 """The sidecar: its bootstrap, and real connections through a real Envoy in a pod's network."""
 
+import contextlib
 import json
 import os
 import signal
@@ -124,10 +125,8 @@ def seen() -> dict[str, Any]:
         output, errors = process.communicate(timeout=45)
     finally:
         # The client and Envoy are in its session; whatever happened, they go.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     if process.returncode == pod_network.UNAVAILABLE:
         pytest.skip(errors.strip())
     assert process.returncode == 0, errors

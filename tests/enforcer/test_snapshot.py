@@ -59,9 +59,7 @@ def filter_names(listener: Listener) -> list[str]:
 
 
 def bytes_of(snapshot: Snapshot) -> Mapping[str, list[bytes]]:
-    return {
-        kind: [item.SerializeToString() for item in items] for kind, items in snapshot.resources.items()
-    }
+    return {kind: [item.SerializeToString() for item in items] for kind, items in snapshot.resources.items()}
 
 
 def test_equal_policies_give_equal_bytes_and_versions() -> None:
@@ -227,7 +225,9 @@ def test_what_takes_plaintext_changes_nothing(mode: str) -> None:
     assert made.rejected == {}
 
 
-@pytest.mark.parametrize("document", [peer("STRICT"), peer("UNSET", portLevelMtls={"9000": {"mode": "STRICT"}})])
+@pytest.mark.parametrize(
+    "document", [peer("STRICT"), peer("UNSET", portLevelMtls={"9000": {"mode": "STRICT"}})]
+)
 def test_strict_mutual_tls_closes_its_workloads(document: dict[str, Any]) -> None:
     made = world(document, kind="PeerAuthentication")
     assert version(made) != OPEN

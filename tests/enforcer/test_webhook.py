@@ -6,14 +6,17 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 
+from enforcer import ports
 from enforcer.certificate import Certificate, make_certificate, server_context
-from enforcer.mesh import MeshOptions
+from enforcer.mesh import MeshOptions, read_options
 from enforcer.webhook import create_app, create_health_app, trust_patch
 
 NAME = "enforcer.authz-system.svc"
@@ -23,9 +26,7 @@ class Local(aiohttp.abc.AbstractResolver):
     """Every name is this machine, as the API server dials an address and verifies a name."""
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[Any]:
-        return [
-            {"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}
-        ]
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}]
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -45,7 +46,13 @@ async def serving(*, ready: bool = True) -> AsyncIterator[tuple[aiohttp.ClientSe
 
 
 def review(kind: str, document: Any, old: Any = None) -> dict[str, Any]:
-    request = {"uid": "u1", "kind": {"kind": kind}, "operation": "CREATE", "object": document, "oldObject": old}
+    request = {
+        "uid": "u1",
+        "kind": {"kind": kind},
+        "operation": "CREATE",
+        "object": document,
+        "oldObject": old,
+    }
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
@@ -74,7 +81,7 @@ def policy(**spec: Any) -> dict[str, Any]:
     }
 
 
-def ports(*values: str) -> list[dict[str, Any]]:
+def to_ports(*values: str) -> list[dict[str, Any]]:
     return [{"to": [{"operation": {"ports": list(values)}}]}]
 
 
@@ -104,8 +111,10 @@ def test_a_pod_that_cannot_have_its_sidecar_is_refused() -> None:
 
 
 def test_a_good_policy_is_admitted_and_a_bad_one_refused_with_its_field() -> None:
-    assert ask("/validate", review("AuthorizationPolicy", policy(rules=ports("9000"))))[1]["allowed"] is True
-    _, response = ask("/validate", review("AuthorizationPolicy", policy(rules=ports("http"))))
+    assert (
+        ask("/validate", review("AuthorizationPolicy", policy(rules=to_ports("9000"))))[1]["allowed"] is True
+    )
+    _, response = ask("/validate", review("AuthorizationPolicy", policy(rules=to_ports("http"))))
     assert response["allowed"] is False
     assert "spec.rules[0].to[0].operation.ports[0]" in response["status"]["message"]
 
@@ -201,6 +210,45 @@ def test_trust_is_patched_where_it_is_missing_or_another() -> None:
     assert trust_patch(configuration(ours), authority) == []
 
 
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests" / "enforcer"
+
+
+def manifests(kind: str) -> list[dict[str, Any]]:
+    documents = [
+        document
+        for file in sorted(MANIFESTS.glob("*.yaml"))
+        for document in yaml.safe_load_all(file.read_text())
+    ]
+    return [document for document in documents if document["kind"] == kind]
+
+
+def test_the_manifests_and_the_options_speak_of_the_same() -> None:
+    [mesh] = manifests("ConfigMap")
+    options = read_options(yaml.safe_load(mesh["data"]["mesh.yaml"]))
+    [mutating] = manifests("MutatingWebhookConfiguration")
+    [validating] = manifests("ValidatingWebhookConfiguration")
+    assert (mutating["metadata"]["name"], validating["metadata"]["name"]) == (
+        options.mutating_webhook,
+        options.validating_webhook,
+    )
+    [service] = manifests("Service")
+    address = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+    assert address == options.webhook_service
+    assert options.xds_address == f"{address}:{ports.XDS}"
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == {ports.WEBHOOK, ports.XDS}
+
+
+@pytest.mark.parametrize("kind", ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"])
+def test_the_webhooks_fail_closed_and_lead_somewhere(kind: str) -> None:
+    app = create_app(options=MeshOptions(), ready=lambda: True)
+    paths = {resource.canonical for resource in app.router.resources()}
+    [configuration] = manifests(kind)
+    for hook in configuration["webhooks"]:
+        assert (hook["failurePolicy"], hook["sideEffects"]) == ("Fail", "None")
+        assert hook["timeoutSeconds"] <= 10
+        assert hook["clientConfig"]["service"]["path"] in paths
+
+
 def test_two_authorities_are_never_the_same() -> None:
     certificates: list[Certificate] = [make_certificate((NAME,)) for _ in range(2)]
     assert certificates[0].authority != certificates[1].authority
@@ -219,7 +267,9 @@ def probe(play: Callable[[aiohttp.ClientSession, str], Coroutine[Any, Any, None]
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("ready", "status", "text"), [(True, 200, "ok\n"), (False, 503, "waiting for a list\n")])
+@pytest.mark.parametrize(
+    ("ready", "status", "text"), [(True, 200, "ok\n"), (False, 503, "waiting for a list\n")]
+)
 def test_readiness_says_what_is_missing(ready: bool, status: int, text: str) -> None:
     async def play(session: aiohttp.ClientSession, url: str) -> None:
         async with session.get(f"{url}/readyz") as answer:

@@ -1,0 +1,429 @@
+"""Status and the condition Enforced: what they say, and a whole controller on a fake API."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from google.rpc.status_pb2 import Status as RpcStatus
+
+from enforcer import status_client, watch
+from enforcer.conditions import Condition, Reach, Writer, judge, says, status_patch
+from enforcer.controller import Addresses, Controller
+from enforcer.kube import KubeError
+from enforcer.mesh import MeshOptions
+from enforcer.watch import Key
+from enforcer.xds.server import METHOD, SERVICE
+from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE
+from tests.enforcer.fake_api import FakeApi, serve
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+POLICY_STATUS = "/apis/security.istio.io/v1/namespaces/foo/authorizationpolicies/p/status"
+
+
+def condition(**changes: Any) -> Condition:
+    facts: dict[str, Any] = {
+        "generation": 3,
+        "problem": None,
+        "malformed": False,
+        "dry_run": False,
+        "reaches": [Reach(node="foo/x", in_sync=True, nack=None)],
+    }
+    return judge(**(facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "enforced", "reason"),
+    [
+        ({}, True, "Acknowledged"),
+        ({"reaches": []}, True, "NoWorkloads"),
+        ({"dry_run": True}, True, "DryRun"),
+        ({"reaches": [Reach(node="foo/x", in_sync=False, nack=None)]}, False, "Pending"),
+        ({"reaches": [Reach(node="foo/x", in_sync=False, nack="no")]}, False, "Nacked"),
+        ({"problem": "needs mutual TLS"}, False, "Unsupported"),
+        ({"problem": "bad port", "malformed": True}, False, "Rejected"),
+    ],
+)
+def test_what_the_condition_says(changes: dict[str, Any], enforced: bool, reason: str) -> None:
+    judged = condition(**changes)
+    assert (judged.enforced, judged.reason, judged.generation) == (enforced, reason, 3)
+
+
+def test_one_sidecar_behind_is_enough_for_pending() -> None:
+    reaches = [Reach(node="foo/x", in_sync=True, nack=None), Reach(node="foo/y", in_sync=False, nack=None)]
+    assert condition(reaches=reaches).enforced is False
+
+
+def test_a_patch_keeps_what_others_wrote_and_the_time_of_the_last_change() -> None:
+    other = {"type": "Ready", "status": "True"}
+    held = {"type": "Enforced", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+    patch = status_patch({"status": {"conditions": [other, held]}}, condition(), now=NOW)
+    assert patch["status"]["conditions"][0] == other
+    assert patch["status"]["conditions"][1]["lastTransitionTime"] == "2020-01-01T00:00:00Z"
+    turned = status_patch({"status": {"conditions": [held]}}, condition(problem="x"), now=NOW)
+    assert turned["status"]["conditions"][0]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+
+
+def test_what_was_written_is_recognised() -> None:
+    written = status_patch({}, condition(), now=NOW)
+    assert says(written, condition())
+    assert not says(written, condition(generation=4))
+    assert not says({}, condition())
+
+
+class Paper:
+    """Takes status writes; fails while told to."""
+
+    def __init__(self) -> None:
+        self.document: dict[str, Any] = {"metadata": {"resourceVersion": "1"}}
+        self.wanted: Condition = condition()
+        self.patches: list[Any] = []
+        self.failures = 0
+
+    def patch(self, path: str, body: Any, *, content_type: str = "") -> dict[str, Any]:
+        del content_type
+        assert path == POLICY_STATUS
+        self.patches.append(body)
+        if self.failures:
+            self.failures -= 1
+            raise KubeError(status=500, message="not now")
+        return {"metadata": {"resourceVersion": "2"}, **body}
+
+    def read(self) -> dict[Key, tuple[dict[str, Any], Condition]]:
+        return {Key(kind="AuthorizationPolicy", namespace="foo", name="p"): (self.document, self.wanted)}
+
+
+async def written(paper: Paper, count: int) -> None:
+    """Waits for that many writes, then looks once more for a superfluous one."""
+    async with asyncio.timeout(5):
+        while len(paper.patches) < count:
+            await asyncio.sleep(0.005)
+
+
+def with_writer(paper: Paper, play: Callable[[Writer], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        writer = Writer(paper, paper.read)
+        task = asyncio.create_task(writer.run())
+        writer.notify()
+        try:
+            await play(writer)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+
+
+def test_a_condition_is_written_once_until_the_watch_brings_it() -> None:
+    paper = Paper()
+
+    async def play(writer: Writer) -> None:
+        await written(paper, 1)
+        writer.notify()
+        await asyncio.to_thread(int)
+        paper.document = {"metadata": {"resourceVersion": "2"}, **paper.patches[0]}
+        writer.notify()
+        paper.wanted = condition(problem="x")
+        writer.notify()
+        await written(paper, 2)
+
+    with_writer(paper, play)
+    assert [patch["status"]["conditions"][0]["status"] for patch in paper.patches] == ["True", "False"]
+
+
+def test_what_somebody_overwrote_is_written_again() -> None:
+    paper = Paper()
+
+    async def play(writer: Writer) -> None:
+        await written(paper, 1)
+        paper.document = {"metadata": {"resourceVersion": "3"}, "status": {}}
+        writer.notify()
+        await written(paper, 2)
+
+    with_writer(paper, play)
+
+
+def test_a_failed_write_is_tried_again() -> None:
+    paper = Paper()
+    paper.failures = 2
+    with_writer(paper, lambda _: written(paper, 3))
+
+
+def test_a_short_wait_for_sidecars_is_not_written() -> None:
+    paper = Paper()
+    paper.wanted = condition(reaches=[Reach(node="foo/x", in_sync=False, nack=None)])
+
+    async def play(writer: Writer) -> None:
+        await asyncio.to_thread(int)
+        assert paper.patches == []
+        paper.wanted = condition()
+        writer.notify()
+        await written(paper, 1)
+
+    with_writer(paper, play)
+    assert paper.patches[0]["status"]["conditions"][0]["reason"] == "Acknowledged"
+
+
+def hooks(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "webhooks": [{"name": "x", "clientConfig": {}}]}
+
+
+def pod(name: str = "x", **labels: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "foo", "labels": labels},
+        "spec": {"containers": [{"name": "istio-proxy"}]},
+        "status": {"phase": "Running"},
+    }
+
+
+READY = pod() | {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+"""Served before this controller came: its sidecar is awaited."""
+
+
+def policy(port: str, generation: int = 1, **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p", "namespace": "foo", "generation": generation},
+        "spec": {"rules": [{"to": [{"operation": {"ports": [port]}}]}], **spec},
+    }
+
+
+class Scene:
+    """A running controller, its API, and the lines that a follower of its status reads."""
+
+    def __init__(self, controller: Controller, api: FakeApi) -> None:
+        self.controller = controller
+        self.api = api
+        self.lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first status line from now on of which this is true."""
+        async with asyncio.timeout(10):
+            while True:
+                line = await self.lines.get()
+                if holds(line):
+                    return line
+
+    async def until_patched(self, holds: Callable[[tuple[str, Any]], bool]) -> tuple[str, Any]:
+        await asyncio.to_thread(self.api.wait_for, lambda: any(holds(patch) for patch in self.api.patches))
+        return next(patch for patch in self.api.patches if holds(patch))
+
+    @contextlib.asynccontextmanager
+    async def sidecar(self, node: str = "foo/x", *, refuses: str = "") -> AsyncIterator[None]:
+        """A sidecar that acknowledges everything, or refuses every listener."""
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.controller.bound['xds']}") as channel:
+            stream = channel.stream_stream(
+                f"/{SERVICE}/{METHOD}",
+                request_serializer=DiscoveryRequest.SerializeToString,
+                response_deserializer=DiscoveryResponse.FromString,
+            )()
+            for kind in (CLUSTER_TYPE, LISTENER_TYPE):
+                await stream.write(DiscoveryRequest(type_url=kind, node=Node(id=node)))
+
+            async def answer() -> None:
+                while isinstance(response := await stream.read(), DiscoveryResponse):
+                    request = DiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+                    if refuses and response.type_url == LISTENER_TYPE:
+                        request.error_detail.CopyFrom(RpcStatus(message=refuses))
+                    await stream.write(request)
+
+            task = asyncio.create_task(answer())
+            try:
+                yield
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                stream.cancel()
+
+    async def _follow(self) -> None:
+        url = f"http://127.0.0.1:{self.controller.bound['status']}/follow"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            async for line in answer.content:
+                self.lines.put_nowait(json.loads(line))
+
+
+def run(play: Callable[[Scene], Coroutine[Any, Any, None]], *objects: tuple[watch.Kind, Any]) -> FakeApi:
+    """Plays on a controller that has listed these objects and is ready."""
+    options = MeshOptions()
+    anywhere = ("127.0.0.1", 0)
+    addresses = Addresses(xds=anywhere, webhook=anywhere, health=anywhere, status=anywhere)
+
+    async def main(api: FakeApi, kube: Any) -> None:
+        controller = Controller(kube, options, addresses)
+        scene = Scene(controller, api)
+        running = asyncio.create_task(controller.run())
+        async with asyncio.timeout(10):
+            while not controller.ready:
+                await asyncio.sleep(0.005)
+        follower = asyncio.create_task(scene._follow())
+        try:
+            await play(scene)
+        finally:
+            follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await follower
+            controller.stop()
+            await asyncio.wait_for(running, 10)
+
+    with serve() as (api, kube):
+        api.put(watch.MUTATING, hooks(options.mutating_webhook))
+        api.put(watch.VALIDATING, hooks(options.validating_webhook))
+        for kind, document in objects:
+            api.put(kind, document)
+        asyncio.run(main(api, kube))
+        return api
+
+
+def in_sync(line: dict[str, Any], node: str = "foo/x") -> bool:
+    return bool(line["sidecars"].get(node, {}).get("in_sync"))
+
+
+def processed(line: dict[str, Any], name: str = "AuthorizationPolicy/foo/p") -> int:
+    return int(line["objects"].get(name, 0))
+
+
+def test_a_policy_is_processed_pushed_acknowledged_and_told() -> None:
+    async def play(scene: Scene) -> None:
+        async with scene.sidecar():
+            await scene.until(in_sync)
+            scene.api.put(watch.POLICIES, policy("9000"))
+            version = scene.api.version
+            line = await scene.until(lambda line: processed(line) >= version and in_sync(line))
+            assert line["sidecars"]["foo/x"]["snapshot"] == line["snapshot"]
+            _, body = await scene.until_patched(lambda patch: patch[0] == POLICY_STATUS)
+            assert body["status"]["conditions"][0]["reason"] == "Acknowledged"
+            scene.api.delete(watch.POLICIES, "p", "foo")
+            gone = await scene.until(lambda line: not processed(line) and in_sync(line))
+            assert "AuthorizationPolicy/foo/p" not in gone["objects"]
+
+    run(play, (watch.PODS, pod()))
+
+
+def test_a_write_of_the_condition_pushes_nothing_and_is_not_repeated() -> None:
+    async def play(scene: Scene) -> None:
+        async with scene.sidecar():
+            await scene.until(in_sync)
+            await scene.until_patched(lambda patch: patch[0] == POLICY_STATUS)
+            version = scene.api.version
+            before = scene.controller.ads.sessions["foo/x"]._subscriptions[LISTENER_TYPE].nonce
+            await scene.until(lambda line: processed(line) >= version)
+            # One more round through everything.
+            scene.api.put(watch.NAMESPACES, {"metadata": {"name": "later"}})
+            await scene.until(lambda line: "Namespace//later" in line["objects"])
+            assert scene.controller.ads.sessions["foo/x"]._subscriptions[LISTENER_TYPE].nonce == before
+
+    api = run(play, (watch.PODS, READY), (watch.POLICIES, policy("9000")))
+    assert len([path for path, _ in api.patches if path == POLICY_STATUS]) == 1
+
+
+def test_a_sidecar_that_refuses_is_shown_with_its_words() -> None:
+    async def play(scene: Scene) -> None:
+        async with scene.sidecar(refuses="no such filter"):
+            line = await scene.until(lambda line: bool(line["sidecars"]["foo/x"]["nack"]))
+            assert line["sidecars"]["foo/x"]["nack"] == "no such filter"
+            assert line["sidecars"]["foo/x"]["in_sync"] is False
+            assert line["nacks"] == 1
+            _, body = await scene.until_patched(lambda patch: patch[0] == POLICY_STATUS)
+            [told] = body["status"]["conditions"]
+            assert (told["status"], told["reason"]) == ("False", "Nacked")
+            assert "foo/x" in told["message"]
+
+    run(play, (watch.PODS, READY), (watch.POLICIES, policy("9000")))
+
+
+def test_a_policy_that_needs_identity_is_told_as_not_enforced() -> None:
+    async def play(scene: Scene) -> None:
+        line = await scene.until(lambda line: bool(line["rejected"]))
+        assert "mutual TLS" in line["rejected"]["AuthorizationPolicy/foo/p"]
+        _, body = await scene.until_patched(lambda patch: patch[0] == POLICY_STATUS)
+        [told] = body["status"]["conditions"]
+        assert (told["status"], told["reason"], told["observedGeneration"]) == ("False", "Unsupported", 1)
+
+    rules = [{"from": [{"source": {"principals": ["*"]}}]}]
+    run(play, (watch.POLICIES, policy("9000", rules=rules)))
+
+
+def test_labels_travel_like_policies() -> None:
+    async def play(scene: Scene) -> None:
+        async with scene.sidecar():
+            first = await scene.until(in_sync)
+            scene.api.put(watch.PODS, pod(version="v2"))
+            version = scene.api.version
+            line = await scene.until(lambda line: processed(line, "Pod/foo/x") >= version and in_sync(line))
+            assert line["snapshot"] > first["snapshot"]
+
+    selector = {"matchLabels": {"version": "v2"}}
+    run(play, (watch.PODS, pod()), (watch.POLICIES, policy("9000", selector=selector)))
+
+
+def test_a_pod_without_a_connection_is_not_in_sync_and_a_gone_one_is_absent() -> None:
+    async def play(scene: Scene) -> None:
+        line = await scene.until(lambda line: "foo/x" in line["sidecars"])
+        assert line["sidecars"]["foo/x"] == {
+            "connected": False,
+            "in_sync": False,
+            "nack": None,
+            "snapshot": 0,
+        }
+        scene.api.delete(watch.PODS, "x", "foo")
+        await scene.until(lambda line: line["sidecars"] == {})
+
+    run(play, (watch.PODS, pod()))
+
+
+def test_trust_is_restored_where_somebody_took_it_away() -> None:
+    async def play(scene: Scene) -> None:
+        name = MeshOptions().mutating_webhook
+        before = len(scene.api.patches)
+        scene.api.put(watch.MUTATING, hooks(name))
+        await asyncio.to_thread(scene.api.wait_for, lambda: len(scene.api.patches) > before)
+        path, _ = scene.api.patches[-1]
+        assert path == f"{watch.MUTATING.path}/{name}"
+
+    run(play)
+
+
+def test_the_command_prints_a_line() -> None:
+    async def play(scene: Scene) -> None:
+        port = scene.controller.bound["status"]
+        lines = await asyncio.to_thread(lambda: list(status_client.read_lines("/status", port=port)))
+        assert [json.loads(line)["sidecars"] for line in lines] == [{}]
+
+    run(play)
+
+
+def test_the_command_says_when_there_is_no_controller() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "enforcer", "status"],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no controller at 127.0.0.1:15014" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_light_commands_load_no_heavy_library() -> None:
+    program = (
+        "import sys; from enforcer.__main__ import main; main(['check']);"
+        "import enforcer.sidecar, enforcer.capture, enforcer.status_client;"
+        "print(sorted({'grpc', 'kubernetes', 'aiohttp', 'google', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
