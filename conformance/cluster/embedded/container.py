@@ -79,6 +79,8 @@ def _run(
             stdio = _open_terminal(report, uid)
         for number, fd in enumerate(stdio):
             os.dup2(fd, number, inheritable=True)
+        if uid is not None:
+            _step("give the streams to the user", lambda: _give_streams(uid))
         _raise_limits()
         os.umask(0o022)
         _step("drop privileges", lambda: linux.become(uid=uid, capabilities=spec.capabilities))
@@ -116,6 +118,13 @@ def _open_terminal(report: socket.socket, uid: int | None) -> Sequence[int]:
     socket.send_fds(report, [b'{"terminal": true}'], [master])
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     return (slave, slave, slave)
+
+
+def _give_streams(uid: int) -> None:
+    """As runc does: the user opens its own /dev/stdout anew. /dev/null, which everybody shares, stays."""
+    for fd in range(3):
+        if not stat.S_ISCHR(os.fstat(fd).st_mode):
+            os.fchown(fd, uid, -1)
 
 
 def _raise_limits() -> None:

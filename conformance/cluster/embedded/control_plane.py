@@ -27,6 +27,7 @@ from conformance.cluster.embedded.controllers.endpoints import EndpointsControll
 from conformance.cluster.embedded.controllers.garbage import GarbageCollector
 from conformance.cluster.embedded.controllers.namespaces import NamespaceController
 from conformance.cluster.embedded.controllers.proxy import ServiceProxy
+from conformance.cluster.embedded.controllers.quotas import QuotaController
 from conformance.cluster.embedded.controllers.shared import SharedInformers
 from conformance.cluster.embedded.kubelet import Kubelet
 from conformance.cluster.embedded.node import NodeSockets, report_ready
@@ -66,7 +67,8 @@ async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
     admission = Admission(list_objects=storage.all, find=storage.get)
     client = ApiClient(socket=state / "api.sock", token=component_token)
     runtime = Runtime(runtime_socket)
-    kubelet = Kubelet(client=client, runtime=runtime)
+    informers = SharedInformers(client)
+    kubelet = Kubelet(client=client, informers=informers, runtime=runtime)
     app = create_app(storage=storage, authenticator=authenticator, admission=admission, streams=kubelet)
 
     # handler_cancellation: a watch or a log stream ends with its client, not at its next write.
@@ -82,13 +84,13 @@ async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
     kubeconfig.write_text(
         pki.kubeconfig(server=f"https://127.0.0.1:{port}", ca=authority.certificate, token=admin_token)
     )
-    informers = SharedInformers(client)
     parts: list[Coroutine[Any, Any, None]] = [
         kubelet.run(),
         DeploymentController(client, informers).run(),
         NamespaceController(client, informers, ca_certificate=authority.certificate).run(),
         GarbageCollector(client, informers).run(),
         EndpointsController(client, informers).run(),
+        QuotaController(client, informers).run(),
         ServiceProxy(informers, runtime).run(),
         informers.run(),
     ]

@@ -13,7 +13,14 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, ApiClientError, Informer
+from conformance.cluster.embedded.client import ApiClient, ApiClientError
+from conformance.cluster.embedded.controllers.shared import (
+    CONFIG_MAPS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    SharedInformers,
+)
 from conformance.cluster.embedded.environment import NODE_IP, NODE_NAME
 from conformance.cluster.embedded.events import EventRecorder
 from conformance.cluster.embedded.exec_sessions import RuntimeExecSession
@@ -70,6 +77,7 @@ class Kubelet:
         self,
         *,
         client: ApiClient,
+        informers: SharedInformers,
         runtime: Runtime,
         state: Path = Path(STATE),
         back_off: BackOff | None = None,
@@ -80,14 +88,10 @@ class Kubelet:
         self._workers: dict[str, PodWorker] = {}  # by pod uid, until the object is gone
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._state = state
-        self._pods = Informer(client, "/api/v1/pods", on_event=self._pod_event)
-        self._services = Informer(client, "/api/v1/services", on_event=self._service_event)
-        self._config_maps = Informer(
-            client, "/api/v1/configmaps", on_event=lambda _, item: self._object_event("configMap", item)
-        )
-        self._secrets = Informer(
-            client, "/api/v1/secrets", on_event=lambda _, item: self._object_event("secret", item)
-        )
+        self._services = informers.watch(SERVICES, self._service_event)
+        self._pods = informers.watch(PODS, self._pod_event)
+        informers.watch(CONFIG_MAPS, lambda _, item: self._object_event("configMap", item))
+        informers.watch(SECRETS, lambda _, item: self._object_event("secret", item))
         self._events = EventRecorder(client)
         self._hosts = HostsFiles(self._services.cache, self._pods.cache)
         self._node = NodeParts(
@@ -101,19 +105,14 @@ class Kubelet:
         )
 
     async def run(self) -> None:
-        """Be the node until cancelled. Pods end with their runtime, not here."""
+        """Be the node until cancelled, beside the informers. Pods end with their runtime, not here."""
         self._node.pods_directory.mkdir(parents=True, exist_ok=True)
         (self._state / RESOLVER_FILE).write_text(RESOLVER)
         try:
             async with asyncio.TaskGroup() as group:
-                for informer in (self._services, self._config_maps, self._secrets):
-                    group.create_task(informer.run())
                 group.create_task(self._events.run())
                 group.create_task(self._hosts.run())
                 group.create_task(self._be_a_node())
-                # A pod's first hosts file must know the Services that are there already.
-                await self._services.synced.wait()
-                await self._pods.run()
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -204,8 +203,13 @@ class Kubelet:
 
     def _start(self, uid: str, pod: Object) -> None:
         worker = self._workers[uid] = PodWorker(self._node, pod, self._addresses.take())
-        task = self._tasks[uid] = asyncio.create_task(worker.run(), name=f"pod {worker.path}")
+        task = self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {worker.path}")
         task.add_done_callback(lambda ended: self._ended(uid, worker, ended))
+
+    async def _work(self, worker: PodWorker) -> None:
+        # A pod's first hosts file must know the Services that are there already.
+        await self._services.synced.wait()
+        await worker.run()
 
     def _ended(self, uid: str, worker: PodWorker, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -17,7 +17,7 @@ from conformance.cluster.embedded.status import FieldError
 from conformance.cluster.embedded.status import conflict as conflict_error
 from conformance.cluster.embedded.status import invalid as invalid_error
 from conformance.cluster.embedded.storage import Object
-from conformance.cluster.embedded.typed import check_types, unknown_fields
+from conformance.cluster.embedded.typed import check_types, prune
 from conformance.cluster.embedded.validation import object_errors
 
 FOREGROUND = "foregroundDeletion"
@@ -51,8 +51,9 @@ def clean(call: Call, obj: Object, *, report: bool = True) -> Object:
             report_fields(call, [f'unknown field "{path}"' for path in unknown], call.field_validation)
         return resource.schema.default(pruned)
     check_types(obj)
+    obj, unknown = prune(obj)
     if report:
-        report_fields(call, unknown_fields(obj), call.field_validation)
+        report_fields(call, [f'unknown field "{path}"' for path in unknown], call.field_validation)
     cleaned: Object = strip_nulls(obj)
     cleaned.setdefault("metadata", {})
     if resource.key == CRDS:

@@ -26,6 +26,7 @@ KINDS: Mapping[tuple[str, str], str] = {
     ("authentication.k8s.io/v1", "TokenReview"): "TokenReview",
     ("authentication.k8s.io/v1", "SelfSubjectReview"): "SelfSubjectReview",
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview"): "SelfSubjectAccessReview",
+    ("authorization.k8s.io/v1", "SelfSubjectRulesReview"): "SelfSubjectRulesReview",
     ("authorization.k8s.io/v1", "SubjectAccessReview"): "SubjectAccessReview",
     ("coordination.k8s.io/v1", "Lease"): "Lease",
     (_RBAC, "Role"): "Role",
@@ -169,6 +170,8 @@ MESSAGES: Mapping[str, str] = {
     "SelfSubjectAccessReview": "1 metadata:ObjectMeta 2 spec:SelfSubjectAccessReviewSpec",
     "SelfSubjectAccessReviewSpec": """
         1 resourceAttributes:ResourceAttributes 2 nonResourceAttributes:NonResourceAttributes""",
+    "SelfSubjectRulesReview": "1 metadata:ObjectMeta 2 spec:SelfSubjectRulesReviewSpec",
+    "SelfSubjectRulesReviewSpec": "1 namespace:string",
     "SubjectAccessReview": "1 metadata:ObjectMeta 2 spec:SubjectAccessReviewSpec",
     "SubjectAccessReviewSpec": """
         1 resourceAttributes:ResourceAttributes 2 nonResourceAttributes:NonResourceAttributes 3 user:string
@@ -185,4 +188,29 @@ MESSAGES: Mapping[str, str] = {
     "RoleBinding": "1 metadata:ObjectMeta 2 subjects*:Subject 3 roleRef:RoleRef",
     "Subject": "1 kind:string 2 apiGroup:string 3 name:string 4 namespace:string",
     "RoleRef": "1 apiGroup:string 2 kind:string 3 name:string",
+}
+
+# Fields that the messages have in Kubernetes and that no table above tells: kept as they come, unchecked.
+UNTOLD: Mapping[str, str] = {
+    "ServiceSpec": "sessionAffinityConfig trafficDistribution",
+    "PodSpec": """
+        affinity dnsConfig ephemeralContainers hostUsers hostnameOverride nodeName os overhead preemptionPolicy
+        readinessGates resourceClaims resources schedulingGates setHostnameAsFQDN topologySpreadConstraints
+        workloadRef""",
+    "PodSecurityContext": """
+        appArmorProfile fsGroupChangePolicy seLinuxChangePolicy seLinuxOptions seccompProfile
+        supplementalGroupsPolicy sysctls windowsOptions""",
+    "SecurityContext": "appArmorProfile procMount seLinuxOptions seccompProfile windowsOptions",
+    "Container": "resizePolicy restartPolicyRules volumeDevices",
+    "EnvVarSource": "resourceFieldRef fileKeyRef",
+    "ResourceRequirements": "claims",
+    "VolumeMount": "recursiveReadOnly",
+    "ProbeHandler": "grpc sleep",
+    "Lifecycle": "stopSignal",
+    "VolumeSource": """
+        awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume flocker
+        gcePersistentDisk gitRepo glusterfs hostPath image iscsi nfs persistentVolumeClaim
+        photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume""",
+    "DownwardAPIFile": "resourceFieldRef",
+    "Projection": "clusterTrustBundle podCertificate",
 }

@@ -49,6 +49,11 @@ def quota_status(
     return {"hard": dict(hard), "used": used}
 
 
+def counted_resources(quota: Mapping[str, Any]) -> set[str]:
+    """The resources (plural.group) that a quota limits and that are counted here."""
+    return {resource for key in quota["spec"].get("hard") or {} if (resource := _counted(key))}
+
+
 def _counted(key: str) -> str:
     """The resource (plural.group) that a quota's key counts; empty: a key of something not counted here."""
     return key.removeprefix("count/") if key.startswith("count/") or key in _SHORT else ""

@@ -80,6 +80,32 @@ def subject_access_review(body: Mapping[str, Any], list_objects: ListObjects) ->
     return _review("SubjectAccessReview", subject, body, list_objects)
 
 
+def self_subject_rules_review(
+    user: User, body: Mapping[str, Any], list_objects: ListObjects
+) -> dict[str, Any]:
+    """Answers a SelfSubjectRulesReview (`kubectl auth can-i --list`). Raises ApiError: no namespace asked."""
+    namespace = (body.get("spec") or {}).get("namespace") or ""
+    if not namespace:
+        raise ApiError(400, "BadRequest", "no namespace on request")
+    rules: list[Rule] = []
+    for _, _, granted in _grants(user, namespace, list_objects):
+        rules += (rule for rule in granted if rule not in rules)
+    of_resources, of_paths = (
+        ("verbs", "apiGroups", "resources", "resourceNames"),
+        ("verbs", "nonResourceURLs"),
+    )
+    status = {
+        "resourceRules": [_only(rule, of_resources) for rule in rules if rule.get("resources")],
+        "nonResourceRules": [_only(rule, of_paths) for rule in rules if rule.get("nonResourceURLs")],
+        "incomplete": False,
+    }
+    return _answered("SelfSubjectRulesReview", body, status)
+
+
+def _only(rule: Rule, names: Sequence[str]) -> dict[str, Any]:
+    return {name: rule[name] for name in names if rule.get(name)}
+
+
 def _review(kind: str, user: User, body: Mapping[str, Any], list_objects: ListObjects) -> dict[str, Any]:
     spec = body.get("spec") or {}
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
@@ -103,13 +129,17 @@ def _review(kind: str, user: User, body: Mapping[str, Any], list_objects: ListOb
     status: dict[str, Any] = {"allowed": bool(reason)}
     if reason and reason != MASTERS:
         status["reason"] = reason
+    return _answered(kind, body, status)
+
+
+def _answered(kind: str, body: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     metadata = dict(body.get("metadata") or {}) | {"creationTimestamp": None}
     return {
         "kind": kind,
         "apiVersion": f"{_AUTHORIZATION}/v1",
         "metadata": metadata,
-        "spec": dict(spec),
-        "status": status,
+        "spec": dict(body.get("spec") or {}),
+        "status": dict(status),
     }
 
 
@@ -147,21 +177,30 @@ def _why(user: User, covered: Callable[[Rule], bool], namespace: str, list_objec
     """The sentence that says which binding allows it; empty: none does."""
     if MASTERS in user.groups:
         return MASTERS
-    roles = {role["metadata"]["name"]: role for role in CLUSTER_ROLES}
-    roles |= {role["metadata"]["name"]: role for role in list_objects(f"clusterroles.{RBAC}")}
-    for binding, subject in _bindings(user, namespace, list_objects):
-        reference = binding["roleRef"]
-        if reference["kind"] == "ClusterRole":
-            rules = _rules(roles.get(reference["name"]), roles)
-        else:
-            rules = _local_rules(binding["metadata"]["namespace"], reference["name"], list_objects)
+    for binding, subject, rules in _grants(user, namespace, list_objects):
         if any(covered(rule) for rule in rules):
+            reference = binding["roleRef"]
             kind, name = binding["kind"], binding["metadata"]["name"]
             if kind == "RoleBinding":
                 name = f"{name}/{binding['metadata']['namespace']}"
             to = f'{reference["kind"]} "{reference["name"]}" to {subject}'
             return f'RBAC: allowed by {kind} "{name}" of {to}'
     return ""
+
+
+def _grants(
+    user: User, namespace: str, list_objects: ListObjects
+) -> Iterator[tuple[dict[str, Any], str, Iterator[Rule]]]:
+    """(binding, the subject as messages show it, rules) of every binding that names the user."""
+    roles = {role["metadata"]["name"]: role for role in CLUSTER_ROLES}
+    roles |= {role["metadata"]["name"]: role for role in list_objects(f"clusterroles.{RBAC}")}
+    for binding, subject in _bindings(user, namespace, list_objects):
+        reference = binding["roleRef"]
+        if reference["kind"] == "ClusterRole":
+            yield binding, subject, _rules(roles.get(reference["name"]), roles)
+        else:
+            home = binding["metadata"]["namespace"]
+            yield binding, subject, _local_rules(home, reference["name"], list_objects)
 
 
 def _bindings(user: User, namespace: str, list_objects: ListObjects) -> Iterator[tuple[dict[str, Any], str]]:

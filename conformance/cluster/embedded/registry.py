@@ -160,6 +160,11 @@ BUILTINS: tuple[Resource, ...] = (
         verbs=_CREATE_ONLY,
     ),
     _builtin(
+        *(_AUTHORIZATION, "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+        namespaced=False,
+        verbs=_CREATE_ONLY,
+    ),
+    _builtin(
         *(_AUTHORIZATION, "v1", "subjectaccessreviews", "SubjectAccessReview"),
         namespaced=False,
         verbs=_CREATE_ONLY,

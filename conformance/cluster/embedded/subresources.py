@@ -11,7 +11,11 @@ from conformance.cluster.embedded.answers import answer
 from conformance.cluster.embedded.auth import self_subject_review, token_request, token_review
 from conformance.cluster.embedded.deletion import delete_object
 from conformance.cluster.embedded.lists import find
-from conformance.cluster.embedded.rbac import self_subject_access_review, subject_access_review
+from conformance.cluster.embedded.rbac import (
+    self_subject_access_review,
+    self_subject_rules_review,
+    subject_access_review,
+)
 from conformance.cluster.embedded.requests import Call, read_object
 from conformance.cluster.embedded.server import Server, attributes
 from conformance.cluster.embedded.status import method_not_allowed, success
@@ -28,6 +32,8 @@ async def review(server: Server, call: Call) -> web.StreamResponse:
         answered = self_subject_review(call.user, body)
     elif kind == "SelfSubjectAccessReview":
         answered = self_subject_access_review(call.user, body, server.objects)
+    elif kind == "SelfSubjectRulesReview":
+        answered = self_subject_rules_review(call.user, body, server.objects)
     else:
         answered = subject_access_review(body, server.objects)
     return answer(answered, code=201)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance.cluster.embedded.protobuf import Field, table
-from conformance.cluster.embedded.protobuf_fields import KINDS
+from conformance.cluster.embedded.protobuf_fields import KINDS, MESSAGES, UNTOLD
 from conformance.cluster.embedded.status import bad_request
 
 _SCALARS: dict[str, tuple[type, ...]] = {"string": (str,), "bytes": (str,), "int": (int,), "bool": (bool,)}
@@ -46,21 +46,38 @@ def check_metadata(obj: dict[str, Any]) -> None:
         raise bad_request(f"json: cannot unmarshal {wrong}")
 
 
-def unknown_fields(obj: dict[str, Any]) -> list[str]:
-    """`unknown field "x"` for what a kind does not have at its top or in its metadata."""
+def prune(obj: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The object without the fields that its kind does not have, and their paths
+    (`spec.containers[0].comand`). Its types have been checked; kinds that are not complete pass as they are."""
     message = KINDS.get((obj.get("apiVersion", ""), obj.get("kind", "")))
     if message not in _COMPLETE:
-        return []
-    metadata = obj.get("metadata")
-    names = [name for name in obj if name not in _SERVED_ELSEWHERE and name not in _names(message)]
-    if isinstance(metadata, dict):
-        known = _names("ObjectMeta") | _SERVED_ELSEWHERE
-        names += [f"metadata.{name}" for name in metadata if name not in known]
-    return [f'unknown field "{name}"' for name in names]
+        return obj, []
+    unknown: list[str] = []
+    return _pruned(message, obj, "", unknown), unknown
 
 
-def _names(message: str) -> frozenset[str]:
-    return frozenset(field.name for field in table(message).values())
+def _pruned(message: str, obj: dict[str, Any], path: str, unknown: list[str]) -> dict[str, Any]:
+    fields = {field.name: field for field in _fields(message)}
+    untold = {name for part in _parts(message) for name in UNTOLD.get(part, "").split()}
+    kept: dict[str, Any] = {}
+    for name, value in obj.items():
+        where = f"{path}.{name}" if path else name
+        field = fields.get(name)
+        if field is not None:
+            kept[name] = _pruned_value(field, value, where, unknown)
+        elif name in untold or (path in ("", "metadata") and name in _SERVED_ELSEWHERE):
+            kept[name] = value
+        else:
+            unknown.append(where)
+    return kept
+
+
+def _pruned_value(field: Field, value: Any, where: str, unknown: list[str]) -> Any:
+    if field.type not in MESSAGES or field.map:
+        return value
+    if isinstance(value, list):
+        return [_pruned_value(field, item, f"{where}[{index}]", unknown) for index, item in enumerate(value)]
+    return _pruned(field.type, value, where, unknown) if isinstance(value, dict) else value
 
 
 def _fields(message: str) -> Iterator[Field]:
@@ -69,6 +86,14 @@ def _fields(message: str) -> Iterator[Field]:
             yield from _fields(field.type)
         else:
             yield field
+
+
+def _parts(message: str) -> Iterator[str]:
+    """The message and those embedded in it."""
+    yield message
+    for field in table(message).values():
+        if field.inline:
+            yield from _parts(field.type)
 
 
 def _wrong(message: str, obj: dict[str, Any], path: str) -> Iterator[str]:

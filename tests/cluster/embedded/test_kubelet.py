@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conformance.cluster.embedded.controllers.shared import SharedInformers
 from conformance.cluster.embedded.kubelet import AddressPool, Kubelet
 from conformance.cluster.embedded.pod_container import BackOff
 from conformance.cluster.embedded.streams import StreamError
@@ -88,13 +89,21 @@ async def a_node(directory: Path) -> AsyncIterator[Node]:
     api, runtime = FakeApi(), FakeRuntime()
     state = directory / "state"
     async with api.serving(directory) as client:
-        kubelet = Kubelet(client=client, runtime=runtime.as_runtime(), state=state, back_off=BACK_OFF)
-        task = asyncio.create_task(kubelet.run())
+        informers = SharedInformers(client)
+        kubelet = Kubelet(
+            client=client,
+            informers=informers,
+            runtime=runtime.as_runtime(),
+            state=state,
+            back_off=BACK_OFF,
+        )
+        tasks = [asyncio.create_task(part) for part in (kubelet.run(), informers.run())]
         try:
             yield Node(api=api, runtime=runtime, kubelet=kubelet, state=state)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def on_a_node(directory: Path, scenario: Callable[[Node], Awaitable[None]]) -> None:
