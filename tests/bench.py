@@ -1,7 +1,7 @@
 """`make bench`: the suite's own speed. Medians of several runs; nothing here passes or fails.
 
-Set-up is measured part by part over several clusters; scenarios and time to enforce come from the record of one
-whole run, peak memory from watching all of its processes.
+Set-up is measured part by part over several clusters; scenarios and time to enforce come from the record of
+one whole run, peak memory from watching all of its processes.
 """
 
 import json

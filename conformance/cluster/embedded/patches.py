@@ -36,7 +36,7 @@ from conformance.cluster.embedded.status import (
 )
 from conformance.cluster.embedded.storage import Object
 from conformance.cluster.embedded.strategic import strategic_merge
-from conformance.cluster.embedded.typed import check_types, unknown_fields
+from conformance.cluster.embedded.typed import check_types, prune
 from conformance.cluster.embedded.writes import Change, change_object, create_object
 
 
@@ -137,7 +137,8 @@ def _stated(call: Call, config: Object) -> Object:
     """The applied object without unknown fields and nulls. No defaults: only what was said is owned."""
     if call.resource.schema is None:
         check_types(config)
-        report_fields(call, unknown_fields(config), call.field_validation)
+        config, unknown = prune(config)
+        report_fields(call, [f'unknown field "{path}"' for path in unknown], call.field_validation)
         stated: Object = strip_nulls(config)
         return stated
     pruned, unknown = call.resource.schema.prune(config)

@@ -194,7 +194,7 @@ MESSAGES: Mapping[str, str] = {
 UNTOLD: Mapping[str, str] = {
     "ServiceSpec": "sessionAffinityConfig trafficDistribution",
     "PodSpec": """
-        affinity dnsConfig ephemeralContainers hostUsers hostnameOverride nodeName os overhead preemptionPolicy
+        affinity dnsConfig ephemeralContainers hostUsers hostnameOverride os overhead preemptionPolicy
         readinessGates resourceClaims resources schedulingGates setHostnameAsFQDN topologySpreadConstraints
         workloadRef""",
     "PodSecurityContext": """

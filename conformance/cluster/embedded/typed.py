@@ -48,7 +48,7 @@ def check_metadata(obj: dict[str, Any]) -> None:
 
 def prune(obj: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The object without the fields that its kind does not have, and their paths
-    (`spec.containers[0].comand`). Its types have been checked; kinds that are not complete pass as they are."""
+    (`spec.containers[0].comand`). Types have been checked; kinds that are not complete pass as they are."""
     message = KINDS.get((obj.get("apiVersion", ""), obj.get("kind", "")))
     if message not in _COMPLETE:
         return obj, []

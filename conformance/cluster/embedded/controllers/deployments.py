@@ -1,21 +1,27 @@
 """Deployments to pods. One step shorter than Kubernetes: there are no ReplicaSets in between."""
 
+import asyncio
 import copy
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from conformance.cluster.embedded.client import ApiClient, ApiClientError
+from conformance.cluster.embedded.controllers.deployment_status import (
+    COMPLETE,
+    HASH_LABEL,
+    deadline_of,
+    is_ready,
+    seconds_since,
+    share_of,
+    status_of,
+)
 from conformance.cluster.embedded.controllers.queue import WorkQueue
 from conformance.cluster.embedded.controllers.shared import DEPLOYMENTS, PODS, SharedInformers
 
 Object = dict[str, Any]
 Name = tuple[str, str]  # (namespace, name)
-
-HASH_LABEL = "pod-template-hash"
 
 
 class DeploymentController:
@@ -24,6 +30,7 @@ class DeploymentController:
     def __init__(self, client: ApiClient, informers: SharedInformers) -> None:
         self._client = client
         self._queue = WorkQueue[Name]("deployments", self._reconcile)
+        self._deadlines: dict[Name, asyncio.TimerHandle] = {}
         informers.watch(DEPLOYMENTS, self._deployment_changed)
         informers.watch(PODS, self._pod_changed)
 
@@ -46,6 +53,8 @@ class DeploymentController:
             deployment = await self._client.get(path)
         except ApiClientError as error:
             if error.code == 404:
+                if (timer := self._deadlines.pop(key, None)) is not None:
+                    timer.cancel()
                 return
             raise
         if deployment["metadata"].get("deletionTimestamp"):
@@ -74,8 +83,18 @@ class DeploymentController:
         status = status_of(deployment, pods, template_hash, failure)
         if status != deployment.get("status"):
             await self._client.update(f"{path}/status", {**deployment, "status": status})
+        self._await_deadline(key, deployment["spec"], status)
         if failure is not None:
             raise failure
+
+    def _await_deadline(self, key: Name, spec: Object, status: Object) -> None:
+        """Look again when the rollout will have stood still for too long."""
+        if (timer := self._deadlines.pop(key, None)) is not None:
+            timer.cancel()
+        progress = next(c for c in status["conditions"] if c["type"] == "Progressing")
+        if progress["status"] == "True" and progress["reason"] != COMPLETE:
+            left = deadline_of(spec) - seconds_since(progress["lastUpdateTime"])
+            self._deadlines[key] = self._queue.add_later(key, max(0.0, left) + 1)
 
 
 def name_of(item: Object) -> Name:
@@ -92,14 +111,6 @@ def is_active(pod: Object) -> bool:
     """Whether the pod still counts: not ending and not ended."""
     ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return not ended and not pod["metadata"].get("deletionTimestamp")
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether the pod's Ready condition is True."""
-    return any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in pod.get("status", {}).get("conditions", ())
-    )
 
 
 def hash_of(template: Mapping[str, object]) -> str:
@@ -161,73 +172,3 @@ def plan(spec: Object, pods: Sequence[Object], template_hash: str) -> tuple[int,
             surplus.append(pod)
             removable -= 1
     return creations, surplus
-
-
-def share_of(value: int | str, whole: int, *, round_up: bool) -> int:
-    """An IntOrString of a rolling update as a number of pods."""
-    if isinstance(value, int):
-        return value
-    exact = int(value.rstrip("%")) * whole / 100
-    return math.ceil(exact) if round_up else math.floor(exact)
-
-
-def status_of(
-    deployment: Object, pods: Sequence[Object], template_hash: str, failure: ApiClientError | None
-) -> Object:
-    """The Deployment's status as its pods and the last failure to create one tell it."""
-    wanted = deployment["spec"].get("replicas", 1)
-    updated = sum(pod["metadata"]["labels"].get(HASH_LABEL) == template_hash for pod in pods)
-    ready = sum(map(is_ready, pods))
-    rolling = (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
-    enough = ready >= wanted - share_of(rolling.get("maxUnavailable", "25%"), wanted, round_up=False)
-    complete = updated == wanted == len(pods) and ready == wanted
-    conditions = [
-        (
-            "Available",
-            enough,
-            "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-            f"Deployment {'has' if enough else 'does not have'} minimum availability.",
-        ),
-        (
-            "Progressing",
-            True,
-            "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated",
-            f"The pods of template {template_hash} {'are all there' if complete else 'are coming up'}.",
-        ),
-    ]
-    if failure is not None:
-        conditions.append(("ReplicaFailure", True, "FailedCreate", failure.message))
-    counts = {
-        "replicas": len(pods),
-        "updatedReplicas": updated,
-        "readyReplicas": ready,
-        "availableReplicas": ready,
-        "unavailableReplicas": max(0, wanted - ready),
-    }
-    before = {c["type"]: c for c in (deployment.get("status") or {}).get("conditions", ())}
-    return {
-        "observedGeneration": deployment["metadata"].get("generation", 1),
-        **{field: count for field, count in counts.items() if count},
-        "conditions": [
-            condition_of(kind, holds=holds, reason=reason, message=message, before=before.get(kind))
-            for kind, holds, reason, message in conditions
-        ],
-    }
-
-
-def condition_of(kind: str, *, holds: bool, reason: str, message: str, before: Object | None) -> Object:
-    """A condition whose times move only when it changes, so that an unchanged status is not written again."""
-    status = "True" if holds else "False"
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    same_status = before is not None and before["status"] == status
-    unchanged = (
-        same_status and before is not None and (before["reason"], before["message"]) == (reason, message)
-    )
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": before["lastTransitionTime"] if before and same_status else now,
-        "lastUpdateTime": before["lastUpdateTime"] if before and unchanged else now,
-    }

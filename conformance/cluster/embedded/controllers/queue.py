@@ -30,9 +30,9 @@ class WorkQueue(Generic[Key]):
         self._waiting[key] = None
         self._filled.set()
 
-    def add_later(self, key: Key, seconds: float) -> None:
-        """Ask for a reconcile of key in the given number of seconds."""
-        asyncio.get_running_loop().call_later(seconds, self.add, key)
+    def add_later(self, key: Key, seconds: float) -> asyncio.TimerHandle:
+        """Ask for a reconcile of key in so many seconds. Cancelling the handle takes it back."""
+        return asyncio.get_running_loop().call_later(seconds, self.add, key)
 
     async def run(self) -> None:
         """Reconcile until cancelled. An API error brings the key back later; it never ends the controller."""

@@ -28,7 +28,7 @@ WATCHED = {
     "serviceaccounts": SERVICE_ACCOUNTS,
     "services": SERVICES,
 }
-# What else a quota may count is not watched for its sake but looked at this often, while there is such a quota.
+# What else a quota may count is not watched but looked at this often, while there is such a quota.
 LOOK_AGAIN_SECONDS = 2.0
 
 
