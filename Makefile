@@ -19,7 +19,7 @@ OPTIONS += $(if $(K),-k "$(K)")
 OPTIONS += $(if $(filter-out 0,$(N)),-n $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance walkthrough test lint format doctor cluster bench mutants lock clean
+.PHONY: help conformance walkthrough test lint format doctor cluster bench soak mutants lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ cluster: $(READY) ## keep an embedded cluster up and print its KUBECONFIG
 
 bench: $(READY) ## measure: cluster up, time per scenario, time to enforce, peak memory
 	@$(RUN) -m tests.bench
+
+soak: $(READY) ## run everything N times (default 20) and print the tally
+	@$(RUN) -m tests.soak $(if $(filter-out 0,$(N)),$(N),20) -- --cluster=$(CLUSTER) $(ARGS)
 
 mutants: $(READY) ## break the enforcer on purpose; the suite must turn red each time
 	@$(RUN) -m pytest tests/mutants $(ARGS)

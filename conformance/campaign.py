@@ -18,7 +18,7 @@ from pathlib import Path
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
-from conformance.errors import ConformanceError
+from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.profile import Profile, find_profile, load_profile
@@ -75,6 +75,7 @@ class Campaign:
         self.profile: Profile = load_profile(find_profile(options.profile))
         self.catalogue: Mapping[str, Requirement] = load_catalogue()
         everything = load_scenarios()
+        check_deviations(self.profile, everything)
         self.scenarios = [item for item in everything if self._in_level(item)]
         self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
         self.rig: Rig | None = None
@@ -106,6 +107,14 @@ class Campaign:
 
     def sentences(self) -> dict[str, str]:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}
+
+
+def check_deviations(profile: Profile, scenarios: Sequence[Scenario]) -> None:
+    """Raises InputError for a known deviation of a case that does not exist: it would never be reviewed."""
+    known = {scenario.id for scenario in scenarios}
+    for deviation in profile.known_deviations:
+        if deviation.case not in known:
+            raise InputError(f"profile {profile.name}: a known deviation names no case: {deviation.case!r}")
 
 
 def deviate(line: Line, profile: Profile, today: date) -> Line:
@@ -144,6 +153,7 @@ class Owner:
     def choose(self) -> Choice:
         """Which cluster it will be. Raises InputError; starts nothing."""
         options = self.campaign.options
+        check_reports(options.report_dir)
         return choose_here(
             options.cluster,
             kubeconfig=options.kubeconfig,
@@ -162,10 +172,14 @@ class Owner:
         return self.kube
 
     def plan(self, planned: Sequence[str]) -> None:
-        """Writes the header; `planned` are the ids of the cases that will run, in order."""
+        """Writes the header; `planned` are the ids of the cases that will run, in order. Raises SetupError."""
         if self.recorder is None:
-            self.recorder = Recorder(self.directory, self._header(planned))
-            point_latest(self.directory)
+            header = self._header(planned)
+            try:
+                self.recorder = Recorder(self.directory, header)
+                point_latest(self.directory)
+            except OSError as error:
+                raise SetupError(f"no record can be written to {self.directory}: {error.strerror}") from None
 
     def _header(self, planned: Sequence[str]) -> Line:
         campaign, kube = self.campaign, self.kube
@@ -219,8 +233,9 @@ class Owner:
         if self.recorder is not None:
             self.recorder.add(line)
 
-    def finish(self, *, interrupted: bool, cause: str) -> int:
-        """Footer, reports, exit code. `cause` explains cases that never came."""
+    def finish(self, *, interrupted: bool, cause: str, others_failed: bool = False) -> int:
+        """Footer, reports, exit code. `cause` explains cases that never came. `others_failed`: a test that is
+        no scenario (the typed walkthrough) failed, which fails the run as a breach does."""
         if self.recorder is None:
             return 2 if interrupted else 5
         chosen = {item.id: item for item in self.campaign.scenarios}
@@ -229,7 +244,8 @@ class Owner:
             for name in self.recorder.missing()
         ]
         lines = self.recorder.lines() + lost
-        code = 2 if interrupted else exit_code(lines[1:], self.recorder.header["planned"])
+        code = exit_code(lines[1:], self.recorder.header["planned"])
+        code = 2 if interrupted else 1 if others_failed else code
         footer = {
             "finished": time.time(),
             "duration_ms": round((time.monotonic() - self._begun) * 1000, 3),
@@ -270,6 +286,16 @@ def suite_version() -> str:
 def display_path(path: Path) -> str:
     """Relative to the current directory where it is below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def check_reports(directory: Path) -> None:
+    """Raises InputError where no run can leave its record: told before anything is started."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the report directory {directory} cannot be made: {error.strerror}") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise InputError(f"nothing can be written to the report directory {directory}")
 
 
 def point_latest(directory: Path) -> None:

@@ -16,6 +16,7 @@ from conformance.cluster.existing import ExistingCluster
 from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError, InputError
+from conformance.lines import case_line
 from conformance.record import Line
 from conformance.report import allure
 from conformance.report.console import case_text
@@ -233,10 +234,19 @@ def pytest_runtest_makereport(
     if report.when == "call" and line is not None:
         # A plain attribute: pytest-xdist carries it to the process that writes the record.
         report.conformance_case = line  # type: ignore[attr-defined]  # reports take extra attributes
-    if call.excinfo is not None and isinstance(call.excinfo.value, Breach | Inconclusive):
-        report.longrepr = str(call.excinfo.value)
-        doubt = isinstance(call.excinfo.value, Inconclusive)
-        report.conformance_inconclusive = doubt  # type: ignore[attr-defined]
+    if call.excinfo is None or not report.failed:
+        return report
+    error = call.excinfo.value
+    if isinstance(error, Breach | Inconclusive):
+        report.longrepr = str(error)
+    doubt = not isinstance(error, Breach) and _scenario(item) is not None
+    report.conformance_inconclusive = doubt  # type: ignore[attr-defined]  # reports take extra attributes
+    if doubt and line is None and (scenario := _scenario(item)) is not None:
+        # A defect of ours, its traceback shown as it is: no verdict on the mesh.
+        reason = str(error) if isinstance(error, Inconclusive) else f"the suite itself failed: {error!r}"
+        result = {"status": Status.INCONCLUSIVE.value, "reason": reason}
+        broken = case_line(scenario, worker=_campaign(item.config).worker, result=result)
+        report.conformance_case = broken  # type: ignore[attr-defined]  # as above
     return report
 
 
@@ -254,7 +264,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     line = getattr(report, "conformance_case", None)
     if line is not None:
         _active.stash[OWNER].add(line)
-    elif report.failed and not getattr(report, "conformance_inconclusive", False):
+    elif report.failed and Path(report.nodeid.partition("::")[0]).name != TEST_FILE.name:
+        # A case without a line is missing from the record, and so inconclusive: its worker was lost.
         _active.stash[_OTHER_FAILED] = True
 
 
@@ -327,9 +338,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         cause = "the run was interrupted" if interrupted else "the case did not run: its worker was lost"
         if config.option.maxfail:
             cause = "the case did not run: the session stopped before it"
-        code = owner.finish(interrupted=interrupted, cause=cause)
-        # A test that is no scenario (the typed walkthrough) fails the run as a breach does.
-        session.exitstatus = 1 if not interrupted and _OTHER_FAILED in config.stash else code
+        others = _OTHER_FAILED in config.stash
+        session.exitstatus = owner.finish(interrupted=interrupted, cause=cause, others_failed=others)
     _stop(config, owner)
 
 
