@@ -69,13 +69,14 @@ clean: ## remove the environment, caches and reports
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The mark is written last: an interrupted installation is made anew.
+# The mark is written last: an interrupted installation is made anew. Two at once wait for each other.
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is missing or older than 3.11: install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@echo "Installing the locked dependencies into $(VENV) (once) ..."
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
-	@touch $@
+	@exec 9> $(VENV).lock && flock 9 && { [ $@ -nt $< ] || { \
+	  echo "Installing the locked dependencies into $(VENV) (once) ..." && \
+	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && \
+	  $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< && \
+	  touch $@; }; }

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from conformance import interrupts
 from conformance.errors import ConformanceError
 
+INTERRUPTED = 2
 BAD_INPUT = 4
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse ends with 2 where it does not understand; here 2 is an interrupted run, and bad input is 4."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(BAD_INPUT, f"error: {message}\n")
+
+
+def port(text: str) -> int:
+    """A TCP port, or 0 for a free one."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
+    top = Parser(prog="python -m conformance", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the scenarios (pytest's options work, too)", add_help=False)
     run.set_defaults(call=None)
@@ -37,23 +56,32 @@ def parser() -> argparse.ArgumentParser:
     cluster = commands.add_parser("cluster", help="the embedded cluster on its own")
     actions = cluster.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser("up", help="start it with the enforcer, and stay until Ctrl-C")
-    up.add_argument("--port", type=int, default=0, help="of the API on 127.0.0.1 (default: a free one)")
+    up.add_argument("--port", type=port, default=0, metavar="PORT", help="of the API (default: a free one)")
     up.set_defaults(call=cluster_up)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["run"]:
-        return run_suite(given[1:])
-    options = parser().parse_args(given)
+    interrupts.install()
     try:
-        return int(options.call(options))
+        if given[:1] == ["run"]:
+            return run_suite(given[1:])
+        options = parser().parse_args(given)
+        code = int(options.call(options))
+        sys.stdout.flush()
     except ConformanceError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
-        return 0  # the reader (head, less) had enough
+        # The reader (head, less) had enough. What is still buffered goes nowhere at exit, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        # Before or after the session, or in a command that starts nothing: what it had started ended with it.
+        print("\ninterrupted, nothing is left running", file=sys.stderr)
+        return INTERRUPTED
+    return code
 
 
 def run_suite(arguments: Sequence[str]) -> int:
@@ -172,26 +200,26 @@ def diagnose(options: argparse.Namespace) -> int:
 
 
 def cluster_up(options: argparse.Namespace) -> int:
-    from conformance.cluster.embedded.cluster import NodeError, start_embedded
     from conformance.cluster.kube import Kube
-    from conformance.errors import SetupError
     from conformance.profile import find_profile, load_profile
-    from conformance.stage import prepare
+    from conformance.stage import prepare, start_here
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     profile = load_profile(find_profile("bundled"))
-    # A supervisor's polite stop ends it as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cluster = start_here(say, port=options.port)
     try:
-        with start_embedded(port=options.port) as cluster:
-            kube = Kube(cluster.kubeconfig)
-            prepare(kube, profile, lambda text: print(text, file=sys.stderr, flush=True))
-            print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
-            print("the cluster stays up until Ctrl-C", file=sys.stderr, flush=True)
+        prepare(Kube(cluster.kubeconfig), profile, say)
+        print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
+        say("the cluster stays up until Ctrl-C")
+        try:
             signal.pause()
-    except NodeError as error:
-        raise SetupError(f"the embedded cluster did not start: {error}") from None
-    except KeyboardInterrupt:
-        print("\ncluster stopped, nothing is left running", file=sys.stderr)
+        except KeyboardInterrupt:
+            interrupts.let_finish()
+    finally:
+        cluster.stop()
+    say("\ncluster stopped, nothing is left running")
     return 0
 
 

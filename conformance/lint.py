@@ -16,7 +16,7 @@ from conformance.catalogue import CATALOGUE, Requirement, load_catalogue
 from conformance.evidence import Outcome
 from conformance.reading import Problem, Problems, read_documents
 from conformance.scenario import ChangeKind, Scenario
-from conformance.scenario_reader import SCENARIOS, load_scenarios
+from conformance.scenario_reader import SCENARIOS, load_scenarios, shown
 
 __all__ = ["Report", "lint", "uncovered"]
 
@@ -48,6 +48,9 @@ def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE) -> Report:
         found += _title(scenario)
         found += _polarity(scenario)
         found += _contradictions(scenario)
+        found += _unproven(scenario)
+        found += _idle_documents(scenario)
+        found += _unknown_policies(scenario)
     for file in sorted(root.glob("*/*.yaml")):
         found += _booleans(file)
     found += _duplicates(scenarios)
@@ -74,7 +77,7 @@ def misplaced(root: Path) -> list[Problem]:
     """YAML files that are no scenario because of where or how they are named."""
     wrong = [*root.glob("*.yaml"), *root.glob("*/*/**/*.yaml"), *root.glob("**/*.yml")]
     message = "a scenario is scenarios/<group>/<name>.yaml; this file is not found"
-    return [Problem(file=file, line=1, message=message) for file in sorted(wrong)]
+    return [Problem(file=shown(file), line=1, message=message) for file in sorted(wrong)]
 
 
 def _unknown_requirements(scenario: Scenario, requirements: Mapping[str, Requirement]) -> Iterable[Problem]:
@@ -130,8 +133,42 @@ def _contradictions(scenario: Scenario) -> Iterable[Problem]:
                 seen.add(path)
 
 
+def _unproven(scenario: Scenario) -> Iterable[Problem]:
+    """Changes whose effect nobody looks at: no `expect` in their step or in a later one."""
+    last = max((number for number, step in enumerate(scenario.steps) if step.expect), default=-1)
+    for step in scenario.steps[last + 1 :]:
+        effective = step.change.kind not in (ChangeKind.NONE, ChangeKind.READ)
+        if effective and step.refused is None and step.warnings is None:
+            message = f"nobody looks at what `{step.change.describe()}` does: no expectation follows"
+            yield _problem(scenario, message, line=step.line)
+
+
+def _idle_documents(scenario: Scenario) -> Iterable[Problem]:
+    """Manifests that no step applies."""
+    applied = [
+        name
+        for step in scenario.steps
+        if step.change.kind is ChangeKind.APPLY
+        for name in step.change.documents
+    ]
+    for document in scenario.documents:
+        if not any(document.answers_to(name) for name in applied):
+            message = f"no step applies {document.kind}/{document.label}"
+            yield _problem(scenario, message, line=document.line)
+
+
+def _unknown_policies(scenario: Scenario) -> Iterable[Problem]:
+    """Deciders that are not in the file, so that they could never decide."""
+    names = {document.name for document in scenario.documents}
+    for step in scenario.steps:
+        for item in step.expect:
+            deciders = {item.by and item.by.policy, item.dry_run and item.dry_run.policy} - {None}
+            for name in sorted(str(name) for name in deciders if name not in names):
+                yield _problem(scenario, f"no manifest in this file is named {name!r}", line=item.line)
+
+
 def _booleans(file: Path) -> Iterable[Problem]:
-    for node in read_documents(file, Problems()):
+    for node in read_documents(file, Problems(), shown_as=shown(file)):
         for scalar in node.scalars():
             if scalar.style is None and YAML_11_BOOLEANS.fullmatch(scalar.value):
                 message = (

@@ -120,6 +120,11 @@ class LogBook:
             ]
         return Testimony(seen_in=tuple(dict.fromkeys(seen)), complete=not incomplete, why=incomplete)
 
+    def heard(self, nonce: str) -> tuple[str, ...]:
+        """The workloads whose log has the whole nonce by now."""
+        with self._changed:
+            return tuple(dict.fromkeys(self._by_nonce.get(nonce, ())))
+
     def forget(self) -> None:
         """Between cases: what earlier ones sent is not looked for again."""
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from conformance.scenario import By, Expectation
 from conformance.steps import Hand
 from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, sweep
 from conformance.verdict import (
+    ANY,
     Decision,
     Expected,
     Failure,
@@ -35,13 +37,14 @@ Round = list[Probed]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a look needs to know of the case. `begun` and `applied` are of time.monotonic; `findings` is the
-    case's list, added to."""
+    """What a look needs to know of the case. `begun` and `applied` are of time.monotonic; `findings` and
+    `forbidden` (probes that must not have been delivered) are the case's lists, added to."""
 
     begun: float
     applied: float
     baseline: set[Lane]
     findings: list[dict[str, Any]]
+    forbidden: list[Probed]
 
 
 def milliseconds(seconds: float) -> float:
@@ -71,6 +74,8 @@ def look(
     entries_complete = _await_entries(rig, cases)
     verdicts: list[Verdict] = []
     last = len(result.rounds) - (rig.profile.rounds if result.first_stable is not None else 1)
+    for path, connections in Counter(_path(rig, lane) for lane in targets).items():
+        before[path] = before.get(path, 0) + last * connections  # who decides counts where the rounds agree
     for number, round_ in enumerate(result.rounds):
         for index, probed in enumerate(round_):
             lane = probed.lane
@@ -91,6 +96,8 @@ def look(
             if counts:
                 verdicts.append(_placed(verdict, cases[index], number))
             _note_banner(probed, cases[index], context)
+            if cases[index].expectation.outcome is not Outcome.SUCCEEDED:
+                context.forbidden.append(probed)
             line["probes"].append(
                 probe_line(
                     probed,
@@ -164,7 +171,10 @@ def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
     """Waits for the access log's entries of all probes sent so far; not at all where no mesh tells."""
     if rig.profile.attribution == "none":
         return False
-    asserted = any(case.expectation.by or case.expectation.dry_run for case in cases)
+    asserted = any(
+        case.expectation.by or case.expectation.dry_run or case.expectation.outcome is Outcome.REJECTED
+        for case in cases
+    )
     paths = {_path(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
     timeout = rig.profile.deadlines.attribution if asserted else min(0.2, rig.profile.deadlines.attribution)
     return rig.access.wait_for(
@@ -185,7 +195,7 @@ def _attribution(
     lane: Lane,
     before: dict[tuple[str, str, int], int],
 ) -> list[Verdict]:
-    if rig.profile.attribution == "none" or not (expectation.by or expectation.dry_run):
+    if rig.profile.attribution == "none":
         return []
     entries = _entries(rig, lane, before)
     path = _path(rig, lane)
@@ -196,10 +206,13 @@ def _attribution(
         policy = _policy_name(hand, expectation.by)
         decision = Decision(denied=denied, policy=policy, rule=expectation.by.rule)
         found.append(judge_attribution(decision, entries, wanted=wanted))
+    elif expectation.outcome is Outcome.REJECTED and rig.pods[lane.workload].sidecar:
+        # A connection that ends before it reaches the workload's sidecar looks the same to its client.
+        found.append(judge_attribution(Decision(denied=True, policy=ANY), entries, wanted=wanted))
     if expectation.dry_run:
         shadow = expectation.dry_run
         named = None if shadow.policy is None else hand.policy_name(shadow.policy)
-        found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries))
+        found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries, wanted=wanted))
     return found
 
 

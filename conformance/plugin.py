@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from conformance.campaign import Campaign, Options, Owner, new_run_id
+from conformance import interrupts
+from conformance.campaign import Campaign, Owner, new_run_id
 from conformance.cluster.existing import ExistingCluster
 from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError, InputError
 from conformance.lines import case_line
+from conformance.options import add_options, read_options
 from conformance.record import Line
 from conformance.report import allure
 from conformance.report.console import case_text
@@ -44,36 +46,7 @@ class Inconclusive(Exception):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("conformance")
-    clusters = ["auto", "embedded", "kind", "existing"]
-    group.addoption("--cluster", choices=clusters, default="auto", help="where to run (default: auto)")
-    group.addoption("--kubeconfig", metavar="FILE", help="the existing cluster")
-    group.addoption("--context", metavar="NAME", help="the context in the kubeconfig")
-    group.addoption("--profile", default="bundled", metavar="NAME|FILE", help="which mesh (default: bundled)")
-    levels = ["core", "extended"]
-    group.addoption("--level", choices=levels, default="extended", help="extended (default) includes core")
-    group.addoption("--report-dir", default="reports", metavar="DIR", help="(default: reports)")
-    manifests = "crds/, enforcer/ and workloads/ to install (default: the suite's)"
-    group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
-    group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
-
-
-def _options(config: pytest.Config) -> Options:
-    kubeconfig = config.getoption("--kubeconfig")
-    given = {"-k": config.option.keyword, "-m": config.option.markexpr}
-    if config.getoption("--lf", default=False):
-        given["--lf"] = "yes"
-    return Options(
-        cluster=config.getoption("--cluster"),
-        kubeconfig=Path(kubeconfig) if kubeconfig else None,
-        context=config.getoption("--context"),
-        profile=config.getoption("--profile"),
-        level=config.getoption("--level"),
-        report_dir=Path(config.getoption("--report-dir")),
-        manifests=Path(config.getoption("--manifests")),
-        keep=config.getoption("--keep"),
-        selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
-    )
+    add_options(parser)
 
 
 def _campaign(config: pytest.Config) -> Campaign:
@@ -83,7 +56,7 @@ def _campaign(config: pytest.Config) -> Campaign:
         worker = str(shared.get("workerid", "")).replace("gw", "w")
         try:
             run = shared.get("conformance_run") or new_run_id()
-            config.stash[CAMPAIGN] = Campaign(_options(config), run=run, worker=worker)
+            config.stash[CAMPAIGN] = Campaign(read_options(config), run=run, worker=worker)
         except InputError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[CAMPAIGN]
@@ -119,8 +92,9 @@ def pytest_collection(session: pytest.Session) -> None:
     _campaign(config)
     if config.option.collectonly:
         return
+    interrupts.install()
     try:
-        _owner(config).choose()
+        _owner(config).check()
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -137,12 +111,17 @@ def _scenario(item: pytest.Item) -> Scenario | None:
     return found if isinstance(found, Scenario) else None
 
 
+def _wants_cluster(item: pytest.Item) -> bool:
+    return item.path.parent == TEST_FILE.parent and "cluster" in getattr(item, "fixturenames", ())
+
+
 def _start(config: pytest.Config) -> Kube:
-    """Cluster and enforcer; what fails ends the session at once, with exit code 4."""
+    """Cluster and enforcer. What fails ends the session: a UsageError is one message and exit code 4."""
+    interrupts.install()
     try:
         return _owner(config).start()
     except ConformanceError as error:
-        pytest.exit(str(error), returncode=CANNOT_START)
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -150,7 +129,13 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Sets the stage before the first test, where there is a scenario among the tests."""
     config = session.config
     planned = [scenario.id for item in session.items if (scenario := _scenario(item))]
-    if not planned or config.option.collectonly or session.testsfailed:
+    if config.option.collectonly or session.testsfailed:
+        return
+    if not session.items and config.option.keyword and _wants_scenarios(config):
+        _say(config)(f"-k '{config.option.keyword}' matches no scenario; see `python -m conformance list`")
+    if not planned:
+        if any(map(_wants_cluster, session.items)) and not _is_worker(config):
+            _start(config)
         return
     campaign = _campaign(config)
     if _is_worker(config):
@@ -162,7 +147,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         owner.plan(planned)
         campaign.open_rig(kube, _say(config))
     except ConformanceError as error:
-        pytest.exit(str(error), returncode=CANNOT_START)
+        raise pytest.UsageError(str(error)) from None
 
 
 def _open_worker(config: Any, campaign: Campaign) -> None:
@@ -219,8 +204,8 @@ def conduct(request: pytest.FixtureRequest) -> Conduct:
 def _rerun(config: pytest.Config, scenario: Scenario) -> str:
     given = [
         f"{name} {config.getoption(name)}"
-        for name in ("--cluster", "--kubeconfig", "--context", "--profile")
-        if config.getoption(name) not in (None, "auto", "bundled")
+        for name in ("--cluster", "--kubeconfig", "--context", "--profile", "--manifests")
+        if config.getoption(name) not in (None, "auto", "bundled", str(MANIFESTS))
     ]
     return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])
 
@@ -263,7 +248,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return
     line = getattr(report, "conformance_case", None)
     if line is not None:
-        _active.stash[OWNER].add(line)
+        try:
+            _active.stash[OWNER].add(line)
+        except ConformanceError as error:
+            raise pytest.UsageError(str(error)) from None
     elif report.failed and Path(report.nodeid.partition("::")[0]).name != TEST_FILE.name:
         # A case without a line is missing from the record, and so inconclusive: its worker was lost.
         _active.stash[_OTHER_FAILED] = True
@@ -325,6 +313,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
     config = session.config
     interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+    if OWNER in config.stash:
+        interrupts.let_finish()
     if CAMPAIGN in config.stash:
         try:
             config.stash[CAMPAIGN].close_rig()
@@ -339,13 +329,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         if config.option.maxfail:
             cause = "the case did not run: the session stopped before it"
         others = _OTHER_FAILED in config.stash
-        session.exitstatus = owner.finish(interrupted=interrupted, cause=cause, others_failed=others)
-    _stop(config, owner)
+        try:
+            session.exitstatus = owner.finish(interrupted=interrupted, cause=cause, others_failed=others)
+        except ConformanceError as error:
+            _say(config)(f"ERROR: {error}")
+            session.exitstatus = CANNOT_START
+    _stop(config, owner, told=interrupted)
 
 
-def _stop(config: pytest.Config, owner: Owner) -> None:
+def _stop(config: pytest.Config, owner: Owner, *, told: bool = False) -> None:
+    """Stops the cluster. `told`: says so where there was none, too."""
     if owner.stop():
         _say(config)("cluster stopped, nothing is left running")
+    elif told and owner.choose().kind == "embedded":
+        _say(config)("no cluster was up, nothing is left running")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from conformance.errors import InputError
@@ -23,6 +24,12 @@ KEYS = {
     "awaited_kinds", "attribution", "sidecar_container", "features", "unsupported", "denials",
     "asserts_messages", "rounds", "deadlines", "budgets", "drain_seconds", "known_deviations",
 }  # fmt: skip
+
+
+# How a denied connection may end. An answer is no denial, and what could not be asked is no evidence.
+DENIALS = tuple(kind for kind in Kind if kind not in (Kind.ANSWERED, Kind.UNKNOWN))
+# What the barrier must tell of, or a step's policies could be missing without anybody noticing.
+AWAITED = ("AuthorizationPolicy", "Pod")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +123,9 @@ def _profile(node: Node) -> Profile:
     for feature in (*features, *unsupported):
         if feature not in FEATURES:
             node.problem(f"unknown feature {feature!r}; known: {', '.join(FEATURES)}", key="features")
-    kinds = {kind.value: kind for kind in Kind}
+        if feature in features and feature in unsupported:
+            node.problem(f"{feature!r} is declared and unsupported at once", key="unsupported")
+    kinds = {kind.value: kind for kind in DENIALS}
     denials = node.texts("denials")
     for denial in denials:
         if denial not in kinds:
@@ -126,6 +135,10 @@ def _profile(node: Node) -> Profile:
     rounds = node.integer("rounds", default=3) or 0
     if rounds < 1:
         node.problem("'rounds' must be 1 or more", key="rounds")
+    awaited = node.texts("awaited_kinds")
+    for kind in AWAITED:
+        if kind not in awaited:
+            node.problem(f"'awaited_kinds' lacks {kind}: its landing must be proven", key="awaited_kinds")
     return Profile(
         name=node.text("name"),
         title=node.text("title"),
@@ -134,7 +147,7 @@ def _profile(node: Node) -> Profile:
         install_enforcer=node.flag("install_enforcer", default=False),
         injection_labels={str(k): str(v) for k, v in node.mapping("injection_labels").items()},
         barrier=node.choice("barrier", ("enforcer-status",)),
-        awaited_kinds=node.texts("awaited_kinds"),
+        awaited_kinds=awaited,
         attribution=node.choice("attribution", ("access-log", "none"), default="none"),
         sidecar_container=node.text("sidecar_container", default="istio-proxy"),
         features=features,
@@ -144,7 +157,7 @@ def _profile(node: Node) -> Profile:
         rounds=rounds,
         drain_seconds=node.number("drain_seconds", default=45),
         deadlines=_deadlines(node.child("deadlines")),
-        budgets={str(k): float(v) for k, v in node.mapping("budgets").items()},
+        budgets=_budgets(node.child("budgets")),
         known_deviations=_deviations(node.child("known_deviations")),
     )
 
@@ -158,12 +171,34 @@ def _deadlines(node: Node | None) -> Deadlines:
     )
 
 
+def _budgets(node: Node | None) -> dict[str, float]:
+    if node is None or not isinstance(node.value, dict):
+        if node is not None:
+            node.problem("'budgets' must be a mapping of name to milliseconds")
+        return {}
+    return {str(name): node.number(str(name), default=0) for name in node.value}
+
+
 def _deviations(node: Node | None) -> tuple[KnownDeviation, ...]:
     if node is None:
         return ()
-    names = ("case", "reason", "link", "approver", "expires")
-    return tuple(
-        KnownDeviation(**{name: item.text(name) for name in names})
-        for item in node.items()
-        if item.only_keys(set(names))
-    )
+    if not isinstance(node.value, list):
+        node.problem("'known_deviations' must be a list")
+    found = [_deviation(item) for item in node.items()]
+    cases = [item.case for item in found if item is not None]
+    for case in sorted({case for case in cases if cases.count(case) > 1}):
+        node.problem(f"{case!r} stands twice in the known deviations")
+    return tuple(item for item in found if item is not None)
+
+
+def _deviation(node: Node) -> KnownDeviation | None:
+    texts = ("case", "reason", "link", "approver")
+    if not node.only_keys({*texts, "expires"}):
+        return None
+    child = node.child("expires")
+    expires = str(child.value) if child and type(child.value) in (str, date) else ""
+    try:
+        date.fromisoformat(expires)
+    except ValueError:
+        node.problem("'expires' must be a day, YYYY-MM-DD", key="expires")
+    return KnownDeviation(**{name: node.text(name) for name in texts}, expires=expires)

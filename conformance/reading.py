@@ -188,13 +188,25 @@ def read_documents(file: Path, problems: Problems, *, shown_as: Path | None = No
     except OSError as error:
         problems.found.append(Problem(file=shown, line=1, message=f"cannot be read: {error.strerror}"))
         return []
+    except UnicodeDecodeError as error:
+        problems.found.append(Problem(file=shown, line=1, message=f"is no UTF-8 text: {error.reason}"))
+        return []
     nodes: list[Node] = []
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        said = str(error).splitlines()[0]
+        problems.found.append(Problem(file=shown, line=1, message=f"not YAML: {said}"))
+        return []
     try:
         while loader.check_node():
             yaml_node = loader.get_node()
             if yaml_node is None:
                 break
+            if _contains_itself(yaml_node):
+                line = yaml_node.start_mark.line + 1
+                problems.found.append(Problem(file=shown, line=line, message="an alias contains itself"))
+                continue
             for key_node in _duplicate_keys(yaml_node):
                 line = key_node.start_mark.line + 1
                 message = f"key {key_node.value!r} stands twice"
@@ -206,9 +218,31 @@ def read_documents(file: Path, problems: Problems, *, shown_as: Path | None = No
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problems.found.append(Problem(file=shown, line=line, message=f"not YAML: {error.problem}"))
+    except ValueError as error:  # a date such as 2026-13-45
+        problems.found.append(Problem(file=shown, line=1, message=f"a value cannot be read: {error}"))
     finally:
         loader.dispose()
     return nodes
+
+
+def _contains_itself(root: yaml.Node) -> bool:
+    """Whether an alias leads back to a collection that it stands in, so that a walk would never end."""
+    entered: list[yaml.Node] = []
+    stack: list[tuple[yaml.Node, bool]] = [(root, False)]
+    while stack:
+        node, leave = stack.pop()
+        if leave:
+            entered.pop()
+            continue
+        if any(node is one for one in entered):
+            return True
+        if isinstance(node, yaml.ScalarNode):
+            continue
+        entered.append(node)
+        stack.append((node, True))
+        pairs = node.value if isinstance(node, yaml.MappingNode) else [(item,) for item in node.value]
+        stack.extend((item, False) for pair in pairs for item in pair)
+    return False
 
 
 def _duplicate_keys(root: yaml.Node) -> Iterator[yaml.ScalarNode]:

@@ -80,13 +80,30 @@ def read_record(path: Path) -> list[Line]:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{file} is not a record: a line is not JSON") from None
+    if not all(isinstance(line, dict) for line in lines):
+        raise InputError(f"{file} is not a record: a line is no JSON object")
     if not lines or lines[0].get("line") != "header":
         raise InputError(f"{file} is not a record: it has no header")
     if lines[0].get("record") != FORMAT:
         raise InputError(f"{file} is a record of format {lines[0].get('record')}, not {FORMAT}")
     if lines[-1].get("line") != "footer":
         raise InputError(f"{file} has no footer: the run did not end, so it is not a result")
+    _check_whole(file, lines)
     return lines
+
+
+def _check_whole(file: Path, lines: Sequence[Line]) -> None:
+    """Exactly one line for each planned case, in order, and an end that says what they say."""
+    planned, cases = lines[0].get("planned"), lines[1:-1]
+    if not isinstance(planned, list) or [case.get("id") for case in cases] != planned:
+        raise InputError(f"{file} is not a whole record: its cases are not exactly those of its plan")
+    known = {status.value for status in Status}
+    strange = [case["id"] for case in cases if case.get("line") != "case" or case.get("status") not in known]
+    if strange:
+        raise InputError(f"{file} is not a record: no case line, or of no known status: {strange[0]}")
+    ended = lines[-1].get("exit_code")
+    if ended == 0 and exit_code(cases, planned) != 0:
+        raise InputError(f"{file} says that all holds, and its cases do not")
 
 
 def exit_code(cases: Sequence[Line], planned: Sequence[str]) -> int:

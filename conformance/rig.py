@@ -16,7 +16,7 @@ from typing import Any
 from conformance.attribution import AccessBook
 from conformance.barrier import Barrier
 from conformance.cluster.exec import open_exec
-from conformance.cluster.kube import Kube, log_lines
+from conformance.cluster.kube import Kube, ObjectKey, log_lines
 from conformance.cluster.ready import has_sidecar, is_ready, wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.logbook import LogBook, Tail
@@ -86,6 +86,7 @@ class Rig:
         self.logbook = LogBook()
         self.access = AccessBook()
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
+        self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
@@ -214,11 +215,21 @@ class Rig:
         self.access.forget()
         self.sent.clear()
 
+    def clear(self) -> None:
+        """Deletes what earlier cases left behind. Raises SetupError where it still cannot be deleted: a
+        case that ran beside it would blame the mesh, or praise it, for another case's policy."""
+        while self.leftovers:
+            answer = self.kube.delete(self.leftovers[0])
+            if answer.code != 404:
+                answer.or_raise(f"an earlier case's {self.leftovers[0]} cannot be deleted")
+            self.leftovers.pop(0)
+
     def settle(self) -> None:
         """After a case: the access logs are read to their end, so that no late line looks like a new one."""
         if self.profile.attribution == "access-log":
             injected = {path: sent for path, sent in self.sent.items() if not path[0].endswith(".legacy")}
-            self.access.wait_for(injected, deadline=time.monotonic() + 0.3)
+            # As long as it takes: a line that came in the next case would be taken for one of its own.
+            self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)
 
     def close(self) -> None:
         for ref in list(self._sessions.keys() | self._tails.keys()):

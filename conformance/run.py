@@ -13,16 +13,16 @@ from typing import Any
 
 from conformance.barrier import Changes
 from conformance.errors import ConformanceError
-from conformance.evidence import Kind, Waited
+from conformance.evidence import Kind, Outcome, Waited
 from conformance.lines import probe_line, waited_line
 from conformance.look import Context, Round, look, milliseconds
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Processes, Rig
-from conformance.scenario import Scenario, Step
+from conformance.scenario import ChangeKind, Scenario, Step
 from conformance.steps import Hand, Made
-from conformance.sweep import Lane, all_lanes, bypass, lanes, sweep
+from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, sweep
 from conformance.topology import Ref
-from conformance.verdict import Failure, Status, Verdict, worst
+from conformance.verdict import Failure, Status, Verdict, is_breach, worst
 
 __all__ = ["CaseResult", "run_case"]
 
@@ -45,6 +45,7 @@ class Notes:
     controls: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     baseline: set[Lane] = field(default_factory=set)
+    forbidden: list[Probed] = field(default_factory=list)
     processes: dict[Ref, Processes] = field(default_factory=dict)  # at the baseline
     unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
 
@@ -57,6 +58,7 @@ def run_case(scenario: Scenario, rig: Rig) -> CaseResult:
     targets = all_lanes(scenario, rig.profile.dataplane)
     rig.forget()
     try:
+        rig.clear()
         rig.open_sessions({lane.source for lane in targets} | {ref.ref for ref in rig.backends})
         notes.processes = rig.processes({ref for step in scenario.steps for ref in step.unchanged})
         if _baseline(rig, targets, notes):
@@ -72,6 +74,7 @@ def run_case(scenario: Scenario, rig: Rig) -> CaseResult:
         undone = hand.undo()
     notes.verdicts += undone.verdicts
     _recovery(rig, targets, undone, notes)
+    notes.verdicts += _delivered_late(rig, notes)
     rig.settle()
     verdict = worst(notes.verdicts)
     line = {
@@ -153,6 +156,19 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
     )
 
 
+def _delivered_late(rig: Rig, notes: Notes) -> list[Verdict]:
+    """A failure for each probe that must not have arrived and did, after its step was judged."""
+    return [
+        Verdict(
+            status=Status.FAILED,
+            failure=Failure.DELIVERED,
+            reason=f"{probed.lane}: its bytes came late, but are in the log of {', '.join(found)}",
+        )
+        for probed in notes.forbidden
+        if (found := rig.logbook.heard(probed.nonce))
+    ]
+
+
 def _control_line(result: Convergence[Round]) -> dict[str, Any]:
     return {
         "held": result.first_stable is not None,
@@ -181,6 +197,25 @@ def _replaced(rig: Rig, step: Step, notes: Notes) -> list[Verdict]:
     ]
 
 
+def _first_connections(rig: Rig, cases: Sequence[Case], notes: Notes) -> list[Verdict]:
+    """A failure for each connection that a new pod lets through and must not: its policies were in force
+    before it was made, so that there is nothing to wait for."""
+    closed = [case for case in cases if case.expectation.outcome is not Outcome.SUCCEEDED]
+    probed = sweep(rig, [case.lane for case in closed])
+    notes.forbidden += probed
+    denials = frozenset(rig.profile.denials)
+    return [
+        Verdict(
+            status=Status.FAILED,
+            failure=Failure.EXPOSURE,
+            reason=f"{one.lane} must be {case.expectation.outcome.value} from the first connection on: "
+            f"{one.seen.describe()}",
+        )
+        for case, one in zip(closed, probed, strict=True)
+        if is_breach(one.expected(case.expectation.outcome, denials), one.seen)
+    ]
+
+
 def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdict:
     expectations = [item for item in step.expect if item.dataplane in (None, rig.profile.dataplane)]
     cases = lanes(expectations)
@@ -195,14 +230,20 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
         "bypass": [],
         "timings": {},
         "time_to_enforce_ms": None,
+        "status": Status.INCONCLUSIVE.value,
+        "failure": None,
+        "reason": "the step could not be carried out",
     }
     notes.steps.append(line)
+    settled = not (notes.unproven.written or notes.unproven.deleted)
     made = hand.make(step)
     applied = time.monotonic()
     line["api"] = made.api
     line["timings"]["applied_ms"] = milliseconds(applied - notes.begun)
     verdicts = list(made.verdicts)
     notes.unproven.merge(made)
+    if step.change.kind is ChangeKind.RESTART and settled:
+        verdicts += _first_connections(rig, cases, notes)
     if cases and worst([*verdicts, _NOTHING_WRONG]).passed:
         waited = _barrier(rig, notes.unproven.changes, [case.lane for case in cases])
         line["barrier"] = waited_line(waited)
@@ -210,7 +251,11 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
         if waited.landed:
             notes.unproven = Made()
             context = Context(
-                begun=notes.begun, applied=applied, baseline=notes.baseline, findings=notes.findings
+                begun=notes.begun,
+                applied=applied,
+                baseline=notes.baseline,
+                findings=notes.findings,
+                forbidden=notes.forbidden,
             )
             verdicts += look(rig, hand, cases, line, context)
         else:

@@ -27,7 +27,7 @@ from conformance.scenario import (
 )
 from conformance.topology import WORKLOADS, Ref, find_service
 
-__all__ = ["SCENARIOS", "load_scenario", "load_scenarios"]
+__all__ = ["SCENARIOS", "load_scenario", "load_scenarios", "shown"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CASE_KEYS = {"kind", "title", "requirements", "level", "features", "steps", "one_sided"}
@@ -64,11 +64,11 @@ def load_scenarios(root: Path = SCENARIOS, *, problems: Problems | None = None) 
 def load_scenario(file: Path, root: Path, problems: Problems) -> Scenario | None:
     """One file; None where it is so broken that nothing can be made of it."""
     before = len(problems.found)
-    documents = read_documents(file, problems, shown_as=_shown(file))
+    documents = read_documents(file, problems, shown_as=shown(file))
     if len(problems.found) > before:
         return None
     if not documents:
-        problems.found.append(Problem(file=_shown(file), line=1, message="the file is empty"))
+        problems.found.append(Problem(file=shown(file), line=1, message="the file is empty"))
         return None
     case, *manifests = documents
     if not isinstance(case.value, dict) or case.value.get("kind") != "Scenario":
@@ -88,7 +88,7 @@ def load_scenario(file: Path, root: Path, problems: Problems) -> Scenario | None
         case.problem("'steps' must be a list of at least one step", key="steps")
     scenario = Scenario(
         id=f"{file.parent.relative_to(root).as_posix()}/{file.stem}",
-        file=_shown(file),
+        file=shown(file),
         title=case.text("title"),
         requirements=case.texts("requirements"),
         level=Level(case.choice("level", tuple(level.value for level in Level))),
@@ -100,7 +100,8 @@ def load_scenario(file: Path, root: Path, problems: Problems) -> Scenario | None
     return None if len(problems.found) > before else scenario
 
 
-def _shown(file: Path) -> Path:
+def shown(file: Path) -> Path:
+    """As problems name it: relative to the current directory where it is below it."""
     try:
         return file.resolve().relative_to(Path.cwd())
     except ValueError:
@@ -157,11 +158,14 @@ def _step(node: Node, documents: tuple[Document, ...]) -> Step:
     refused = _refusal(node)
     if refused and change.kind not in (ChangeKind.APPLY, ChangeKind.PATCH):
         node.problem("only apply and patch can be refused", key="refused")
+    warnings = _warnings(node)
+    if warnings is not None and change.kind not in (ChangeKind.APPLY, ChangeKind.PATCH):
+        node.problem("only apply and patch can bring warnings", key="warnings")
     return Step(
         change=change,
         expect=tuple(found for child in nodes if (found := _expectation(child)) is not None),
         refused=refused,
-        warnings=_warnings(node),
+        warnings=warnings,
         unchanged=_workloads(node.child("unchanged")),
         line=node.line,
     )
@@ -174,8 +178,8 @@ def _warnings(node: Node) -> tuple[str, ...] | None:
     if child.value == "none":
         return ()
     texts = node.texts("warnings")
-    if not texts and isinstance(child.value, list):
-        child.problem("write `warnings: none` where there must be none")
+    if isinstance(child.value, list) and not all(texts or [""]):
+        child.problem("write `warnings: none` where there must be none, or parts of their texts")
     return texts
 
 
@@ -183,6 +187,8 @@ def _refusal(node: Node) -> Refusal | None:
     child = node.child("refused")
     if child is None or not child.only_keys({"code", "message"}):
         return None
+    if child.child("code") is None:
+        child.problem("'code' is missing: without it any error would do")
     return Refusal(code=child.integer("code"), message=child.text("message", default=""))
 
 
@@ -196,7 +202,10 @@ def _change(node: Node, documents: tuple[Document, ...]) -> Change:
     if child := node.child("patch"):
         child.only_keys({"name", "patch"})
         names = _existing(child, (child.text("name"),), documents)
-        return Change(kind=ChangeKind.PATCH, documents=names, patch=child.mapping("patch"))
+        patch = child.mapping("patch")
+        if not patch:
+            child.problem("'patch' must change something")
+        return Change(kind=ChangeKind.PATCH, documents=names, patch=patch)
     if child := node.child("restart"):
         return Change(kind=ChangeKind.RESTART, restart=_workload(child, child.value))
     if child := node.child("read"):
@@ -335,6 +344,8 @@ def _dry_run(node: Node) -> DryRun | None:
     if child is None or not child.only_keys({"allow", "deny", "policy"}):
         return None
     results = ("allowed", "denied")
+    if not child.value:
+        child.problem("says nothing: write allow, deny or policy")
     return DryRun(
         allow=child.choice("allow", results) if child.child("allow") else None,
         deny=child.choice("deny", results) if child.child("deny") else None,

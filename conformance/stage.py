@@ -24,9 +24,10 @@ from conformance.profile import Profile
 from conformance.rig import Rig, pods_by_workload, service_addresses
 from conformance.topology import NAMESPACES, WORKLOADS, Names
 
-__all__ = ["Choice", "Cluster", "choose", "close_rig", "open_rig", "prepare", "start"]
+__all__ = ["Choice", "Cluster", "choose", "close_rig", "open_rig", "prepare", "start", "start_here"]
 
 Say = Callable[[str], None]
+LAST_WORDS = 5  # lines
 
 
 class Cluster(Protocol):
@@ -94,19 +95,34 @@ def start(choice: Choice, *, kubeconfig: Path | None, context: str | None, say: 
     say(f"cluster: {choice.kind} ({choice.why})")
     if choice.kind == "existing":
         return connect(kubeconfig, context)
+    return start_here(say)
+
+
+def start_here(say: Say, *, port: int = 0) -> Cluster:
+    """The embedded cluster. Raises SetupError with the last words of its node."""
     # Only here: the other clusters need nothing of it.
     from conformance.cluster.embedded.cluster import NodeError, start_embedded
 
     with phase(say, "cluster up"):
         try:
-            cluster: Cluster = start_embedded()
+            return start_embedded(port=port)
         except NodeError as error:
-            raise SetupError(f"the embedded cluster did not start: {error}") from None
-    return cluster
+            words = "\n".join(error.log.strip().splitlines()[-LAST_WORDS:])
+            tail = f"\nits last words:\n{words}" if words else ""
+            hint = f"; `python -m conformance doctor` says what this machine lacks{tail}"
+            raise SetupError(f"the embedded cluster did not start: {error}{hint}") from None
 
 
 def prepare(kube: Kube, profile: Profile, say: Say, *, manifests: Path = MANIFESTS) -> None:
-    """What all workers share: the enforcer, where the profile brings it."""
+    """What all workers share: the enforcer, where the profile brings it. Raises SetupError."""
+    answer = kube.request("GET", "/version")
+    if answer.code in (401, 403):
+        host = kube.client.configuration.host
+        raise SetupError(
+            f"the Kubernetes API at {host} refuses the credentials in {kube.kubeconfig}",
+            hint="renew them, or name another context: --context NAME",
+        )
+    answer.or_raise("ask the cluster for its version")
     if profile.install_enforcer:
         with phase(say, "enforcer ready"):
             install_enforcer(kube, profile, manifests=manifests)

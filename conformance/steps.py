@@ -18,6 +18,7 @@ from conformance.verdict import Failure, Status, Verdict
 __all__ = ["Hand", "Made"]
 
 POD = {"apiVersion": "v1", "kind": "Pod"}
+Content = dict[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,14 +32,18 @@ class Made:
 
     def merge(self, later: Made) -> None:
         """Adds the changes of a later step: what was deleted may have come back, and the reverse."""
+        # By what the object is, not by the API version it was written in.
         for key, version in later.written.items():
+            self._forget(key)
             self.written[key] = version
-            if key in self.deleted:
-                self.deleted.remove(key)
         for key in later.deleted:
-            if key not in later.written:
-                self.written.pop(key, None)
+            if str(key) not in map(str, later.written):
+                self._forget(key)
                 self.deleted.append(key)
+
+    def _forget(self, key: ObjectKey) -> None:
+        self.written = {known: at for known, at in self.written.items() if str(known) != str(key)}
+        self.deleted = [known for known in self.deleted if str(known) != str(key)]
 
     @property
     def changes(self) -> Changes:
@@ -115,7 +120,12 @@ class Hand:
         body = self.resolve(document.body)
         namespace = self._rig.names.real("foo")
         key = kube.key(body, namespace=namespace)
-        before = _version(kube.get(key)) if refused else None
+        before = _content(kube.get(key)) if refused else None
+        if refused and before is not None:
+            # What stands there already is refused twice: as a new object and as a change of this one.
+            created = kube.create(body, namespace=namespace)
+            made.note("create", str(key), created)
+            self._weigh(created, key, refused, before, made)
         _, answer = kube.apply(body, namespace=namespace)
         made.note("apply", str(key), answer)
         if refused is None:
@@ -126,7 +136,7 @@ class Hand:
 
     def _patch(self, change: Change, refused: Refusal | None, made: Made) -> None:
         key = self._key(self._scenario.document(change.documents[0]))
-        before = _version(self._rig.kube.get(key)) if refused else None
+        before = _content(self._rig.kube.get(key)) if refused else None
         patch = self.resolve(dict(change.patch or {}))
         answer = self._rig.kube.merge_patch(key, patch)
         made.note("patch", str(key), answer)
@@ -135,27 +145,30 @@ class Hand:
         self._weigh(answer, key, refused, before, made)
 
     def _weigh(
-        self, answer: Answer, key: ObjectKey, refused: Refusal | None, before: str | None, made: Made
+        self, answer: Answer, key: ObjectKey, refused: Refusal | None, before: Content | None, made: Made
     ) -> None:
         said = f"{answer.code} {answer.reason}: {answer.message}"
-        if refused is None:
-            if answer.ok:
-                made.written[key] = str(answer.body["metadata"]["resourceVersion"])
-            elif answer.code >= 500 or answer.code == 429:
-                made.doubt(f"the API could not take {key}: {said}")
-            else:
-                made.fail(Failure.REFUSED, f"{key} was refused: {said}")
-            return
         if answer.ok:
             made.written[key] = str(answer.body["metadata"]["resourceVersion"])
-            made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
+            if refused is not None:
+                made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
+            return
+        if answer.code >= 500 or answer.code == 429 or answer.reason == "Conflict":
+            made.doubt(f"the API could not take {key}: {said}")  # which says nothing about its content
+            return
+        if refused is None:
+            made.fail(Failure.REFUSED, f"{key} was refused: {said}")
+            return
+        if answer.reason == "AlreadyExists":
+            reason = f"nothing but its name kept {key} from being created; its content must be refused"
+            made.fail(Failure.NOT_REFUSED, reason)
             return
         if refused.code is not None and answer.code != refused.code:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused with {said}; the code must be {refused.code}")
         asserted = self._rig.profile.asserts_messages and refused.message
         if asserted and self.resolve(refused.message) not in answer.message:
             made.fail(Failure.NOT_REFUSED, f"{key}: {refused.message!r} is not in the refusal: {said}")
-        after = _version(self._rig.kube.get(key))
+        after = _content(self._rig.kube.get(key))
         if after != before:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
 
@@ -223,21 +236,31 @@ class Hand:
                 made.fail(Failure.READ_BACK, f"{key}: {path} is {found!r}, it must be {wanted!r}")
 
     def undo(self) -> Made:
-        """Deletes everything that is still there and restores labels. Never raises for a refusal."""
+        """Deletes everything that is still there and restores labels. Never raises for a refusal. What
+        cannot be deleted now is left to the rig: no case may run beside it."""
         made = Made()
         for key in reversed(list(self._existing)):
             try:
                 self._delete(key, made)
             except SetupError as error:
                 made.doubt(error.message)
+        self._rig.leftovers += self._existing
         for ref, labels in self._labels.items():
-            self._patch_labels(ref, labels, made)
+            try:
+                self._patch_labels(ref, labels, made)
+            except SetupError as error:
+                made.doubt(error.message)
         return made
 
 
-def _version(answer: Answer) -> str | None:
-    """The stored object's version; None where there is no object."""
-    return str(answer.body["metadata"]["resourceVersion"]) if answer.ok else None
+def _content(answer: Answer) -> Content | None:
+    """What somebody wrote into the stored object; None where there is no object. Its status and its
+    resourceVersion are others' to change at any time."""
+    if not answer.ok:
+        return None
+    metadata = answer.body["metadata"]
+    meant = {name: metadata.get(name) for name in ("uid", "labels", "annotations")}
+    return {**meant, "spec": answer.body.get("spec")}
 
 
 def _check_warnings(wanted: tuple[str, ...], made: Made) -> None:

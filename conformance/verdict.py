@@ -13,6 +13,7 @@ from enum import Enum
 from conformance.evidence import AccessEntry, Controls, Kind, Observation, Outcome, Testimony
 
 __all__ = [
+    "ANY",
     "Decision",
     "Expected",
     "Failure",
@@ -77,9 +78,13 @@ class Expected:
     server_first: bool = False
 
 
+ANY = "*"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Which rule must have decided: `policy` (namespace/name) None = denied, as no ALLOW rule matched."""
+    """Which rule must have decided: `policy` (namespace/name) None = denied, as no ALLOW rule matched,
+    ANY = it does not matter which."""
 
     denied: bool
     policy: str | None
@@ -89,6 +94,8 @@ class Decision:
         verb = "denied" if self.denied else "allowed"
         if self.policy is None:
             return f"{verb}, matched no policy"
+        if self.policy == ANY:
+            return f"{verb} by the workload's own data plane"
         return f"{verb} by {self.policy}" + ("" if self.rule is None else f" rule {self.rule}")
 
 
@@ -140,7 +147,8 @@ def looks_right(expected: Expected, seen: Observation) -> bool:
         case Outcome.SUCCEEDED:
             return seen.kind is Kind.ANSWERED
         case Outcome.REJECTED:
-            return seen.kind in expected.denials and not is_breach(expected, seen)
+            ended = seen.kind is not Kind.BANNER or seen.ended_by in ("fin", "rst")
+            return seen.kind in expected.denials and ended and not is_breach(expected, seen)
         case Outcome.UNREACHABLE:
             return seen.kind in UNREACHABLE_KINDS
 
@@ -159,10 +167,10 @@ def _judge_success(
     if seen.kind is Kind.ANSWERED:
         if elsewhere:
             return _failed(Failure.WRONG_BACKEND, f"the nonce is in the log of {', '.join(elsewhere)}")
-        if expected.workload in testimony.seen_in:
-            return _passed(f"{seen.describe()}, and the log of {expected.workload} has its nonce")
-        if not testimony.complete:
+        if not testimony.complete:  # neither that the named one has it nor that no other has
             return _inconclusive(f"answered, but the backends' logs are not known: {testimony.why}")
+        if expected.workload in testimony.seen_in:
+            return _passed(f"{seen.describe()}, and the log of {expected.workload} alone has its nonce")
         return _failed(
             Failure.WRONG_BACKEND, f"answered, but the log of {expected.workload} does not have its nonce"
         )
@@ -210,7 +218,7 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
     if not entries:
         return _inconclusive("the access log does not tell who decided")
     for entry in entries:
-        same_policy = (entry.policy or None) == decision.policy
+        same_policy = decision.policy in (ANY, entry.policy or None)
         same_rule = decision.rule is None or entry.rule == decision.rule
         if entry.denied is not decision.denied or not same_policy or not same_rule:
             return _failed(Failure.WRONG_REASON, f"{entry.describe()}; it must be {decision.describe()}")
@@ -220,21 +228,29 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
 
 
 def judge_dry_run(
-    wanted_allow: str | None, wanted_deny: str | None, policy: str | None, entries: Sequence[AccessEntry]
+    wanted_allow: str | None,
+    wanted_deny: str | None,
+    policy: str | None,
+    entries: Sequence[AccessEntry],
+    *,
+    wanted: int,
 ) -> Verdict:
-    """Whether the data plane shows the shadow results. `policy` is namespace/name, None = not asserted."""
+    """Whether the data plane shows the shadow results, for every one of `wanted` connections. `policy` is
+    namespace/name, None = not asserted."""
     if not entries:
         return _inconclusive("the access log does not tell the dry-run results")
     for entry in entries:
-        for name, wanted, shown in (
+        for name, must, shown in (
             ("allow", wanted_allow, entry.dry_run_allow),
             ("deny", wanted_deny, entry.dry_run_deny),
         ):
-            if wanted is not None and shown != wanted:
+            if must is not None and shown != must:
                 told = shown or "nothing"
-                return _failed(Failure.WRONG_REASON, f"dry-run {name}: {told} is shown, it must be {wanted}")
+                return _failed(Failure.WRONG_REASON, f"dry-run {name}: {told} is shown, it must be {must}")
         named = {entry.dry_run_allow_policy, entry.dry_run_deny_policy} - {""}
         if policy is not None and policy not in named:
             told = ", ".join(sorted(named)) or "no policy"
             return _failed(Failure.WRONG_REASON, f"dry-run names {told}, it must be {policy}")
+    if len(entries) < wanted:
+        return _inconclusive(f"the access log tells of {len(entries)} of {wanted} connections")
     return _passed("the dry-run results are as promised")

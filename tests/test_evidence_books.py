@@ -121,12 +121,12 @@ class Status:
         return
 
 
-def key(name: str, kind: str = "AuthorizationPolicy") -> ObjectKey:
-    return ObjectKey(api_version="v1", kind=kind, resource="x", namespace="foo", name=name)
+def key(name: str, kind: str = "AuthorizationPolicy", *, version: str = "v1") -> ObjectKey:
+    return ObjectKey(api_version=version, kind=kind, resource="x", namespace="foo", name=name)
 
 
-def state(objects: dict[str, str], *, in_sync: bool = True) -> dict[str, object]:
-    sidecars = {"foo/pod": {"snapshot": 1, "in_sync": in_sync, "nack": None}}
+def state(objects: dict[str, str], *, in_sync: bool = True, connected: bool = True) -> dict[str, object]:
+    sidecars = {"foo/pod": {"snapshot": 1, "in_sync": in_sync, "nack": None, "connected": connected}}
     return {"snapshot": 1, "objects": objects, "sidecars": sidecars, "rejected": {}}
 
 
@@ -140,7 +140,23 @@ def state(objects: dict[str, str], *, in_sync: bool = True) -> dict[str, object]
         (state({"AuthorizationPolicy/foo/p": "9"}, in_sync=False), Changes(written={key("p"): "9"}), False),
         (state({"AuthorizationPolicy/foo/p": "9"}), Changes(deleted=(key("p"),)), False),
         (state({}), Changes(deleted=(key("p"),)), True),
-        (state({}), Changes(written={key("p", "VirtualService"): "9"}), True),  # not awaited, and said so
+        # What nothing tells of is not proven.
+        (state({}), Changes(written={key("p", "VirtualService"): "9"}), False),
+        (state({}), Changes(deleted=(key("p", "VirtualService"),)), False),
+        # An acknowledgement of a sidecar that has gone since.
+        (state({}, connected=False), Changes(), False),
+        # Deleted in one API version, written again in another: one object.
+        (
+            state({"AuthorizationPolicy/foo/p": "9"}),
+            Changes(written={key("p"): "9"}, deleted=(key("p", version="v1beta1"),)),
+            True,
+        ),
+        # Processed, but refused by the enforcer: it never lands.
+        (
+            state({"AuthorizationPolicy/foo/p": "9"}) | {"rejected": {"AuthorizationPolicy/foo/p": "mtls"}},
+            Changes(written={key("p"): "9"}),
+            False,
+        ),
     ],
 )
 def test_what_has_landed(told: dict[str, object], changes: Changes, landed: bool) -> None:
@@ -174,4 +190,20 @@ def test_a_broken_stream_proves_nothing() -> None:
     with pytest.raises(SetupError, match="the command ended"):
         barrier.await_first(5)
     assert not barrier.wait(Changes(written={key("p"): "1"}), pods=[], timeout=5).landed
+    barrier.close()
+
+
+@pytest.mark.parametrize("last", ["", "5", "{}", '{"objects": {}}'])
+def test_a_stream_that_ended_proves_nothing_of_what_came_after(last: str) -> None:
+    stream = Status(state({}))
+    barrier = EnforcerStatus(stream, awaited_kinds=["AuthorizationPolicy"])
+    barrier.await_first(5)
+    assert barrier.wait(Changes(), pods=["foo/pod"], timeout=5).landed
+    if last:
+        stream.lines.put(last)  # not a status
+    else:
+        stream.broken = True
+    deadline = time.monotonic() + 5
+    while barrier.wait(Changes(), pods=["foo/pod"], timeout=0).landed:
+        assert time.monotonic() < deadline, "the reader never noticed"
     barrier.close()

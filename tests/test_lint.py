@@ -56,12 +56,33 @@ def test_a_good_case(tmp_path: Path) -> None:
         ("{action: ALLOW}", "{action: ALLOW, x: y}", "14: y is a boolean to some readers of YAML"),
         ("ports: [9001]", "ports: [9005]", "9: tcp-echo.foo has no port 9005"),
         ("level: core", "level: extended", "DOC-02 is a core requirement"),
+        ("---\n", "- delete: [p]\n---\n", "10: nobody looks at what `delete p` does"),
+        (
+            "outcome: rejected",
+            "outcome: rejected, by: {policy: q}",
+            "9: no manifest in this file is named 'q'",
+        ),
     ],
 )
 def test_a_bad_case(tmp_path: Path, before: str, after: str, message: str) -> None:
     assert before in CASE
     found = messages(tmp_path, CASE.replace(before, after))
     assert any(message in text for text in found), found
+
+
+def test_a_manifest_that_nobody_applies(tmp_path: Path) -> None:
+    second = CASE.partition("---\n")[2].replace("name: p", "name: q")
+    found = messages(tmp_path, CASE.replace("apply: all", "apply: [p]") + f"---\n{second}")
+    assert found == ["16: no step applies AuthorizationPolicy/q"]
+
+
+def test_problems_name_files_as_the_reader_of_the_terminal_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    messages(tmp_path, CASE.replace("{action: ALLOW}", "{action: ALLOW, x: off}"))
+    report = lint(tmp_path / "scenarios", tmp_path / "requirements.yaml")
+    assert str(report.problems[0]).startswith("scenarios/group/0.yaml:14: off is a boolean")
 
 
 def test_quoted_texts_are_no_booleans(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_a_profile_with_mistakes_names_their_lines(tmp_path: Path) -> None:
     assert f"{profile}:2: unknown key 'colour'" in result.stderr
 
 
+def test_a_report_directory_that_is_a_file_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "reports").write_text("")
+    result = run("conformance", "--report-dir", str(tmp_path / "reports"), "-k", "doc/02", home=tmp_path)
+    assert result.returncode == 4
+    assert f"the report directory {tmp_path / 'reports'} cannot be made" in result.stderr
+    assert "cluster" not in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_a_selection_of_nothing_starts_nothing_and_is_exit_code_5(tmp_path: Path) -> None:
+    result = run("conformance", "--report-dir", str(tmp_path), "-k", "no-such-case", home=tmp_path)
+    assert result.returncode == 5
+    assert "cluster" not in result.stdout
+
+
 def test_collecting_lists_readable_ids_and_starts_nothing(tmp_path: Path) -> None:
     result = run("conformance", "--collect-only", "-k", "doc/02", home=tmp_path)
     assert result.returncode == 0
@@ -72,3 +88,76 @@ def test_the_core_level_is_a_part_of_the_extended(tmp_path: Path) -> None:
         )
 
     assert 0 < count("core") < count("extended")
+
+
+def test_a_selection_that_matches_nothing_says_so(tmp_path: Path) -> None:
+    result = run("conformance", "-k", "nosuchcase", "--report-dir", str(tmp_path), home=tmp_path)
+    assert result.returncode == 5
+    assert "-k 'nosuchcase' matches no scenario" in result.stdout
+
+
+def write_kubeconfig(file: Path, *, server: str, more: str = "") -> None:
+    file.write_text(
+        "current-context: mine\n"
+        "contexts: [{name: mine, context: {cluster: c, user: u}}]\n"
+        f"clusters: [{{name: c, cluster: {{server: '{server}'{more}}}}}]\n"
+        "users: [{name: u, user: {token: t}}]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("hello", "is no kubeconfig: it is not a mapping"),
+        ("clusters: [3]", "is no kubeconfig: clusters is not a list of mappings"),
+        ("{}", "has no current context"),
+    ],
+)
+def test_a_kubeconfig_that_is_none_is_one_message(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(content)
+    result = run("conformance", "--kubeconfig", str(file), "--report-dir", str(tmp_path), home=tmp_path)
+    assert result.returncode == 4, result.stdout
+    assert message in result.stderr
+    assert "Exit" not in result.stdout + result.stderr
+
+
+def test_a_server_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    write_kubeconfig(file, server="https://127.0.0.1:1")
+    result = run("conformance", "--kubeconfig", str(file), "--report-dir", str(tmp_path), home=tmp_path)
+    assert result.returncode == 4, result.stdout
+    assert (
+        "ERROR: no answer from the Kubernetes API at https://127.0.0.1:1: Connection refused" in result.stderr
+    )
+
+
+def test_a_context_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    write_kubeconfig(file, server="https://127.0.0.1:1")
+    options = ("--kubeconfig", str(file), "--context", "other", "--report-dir", str(tmp_path))
+    result = run("conformance", *options, home=tmp_path)
+    assert result.returncode == 4
+    assert "has no context 'other' (--context, one of: mine)" in result.stderr
+
+
+def test_manifests_are_checked_before_anything_is_started(tmp_path: Path) -> None:
+    broken = tmp_path / "manifests"
+    shutil.copytree(ROOT / "manifests", broken)
+    sleep = broken / "workloads" / "sleep.yaml"
+    sleep.write_text("apiVersion: v1\nmetadata: {name: x}\n")
+    options = ("--manifests", str(broken), "--report-dir", str(tmp_path))
+    result = run("conformance", "-k", "doc/02", *options, home=tmp_path)
+    assert result.returncode == 4
+    assert f"ERROR: {sleep}:1: 'kind' is missing" in result.stderr
+    assert "cluster" not in result.stdout
+
+
+def test_reports_that_cannot_be_written_are_told_before_anything_is_started(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    result = run("conformance", "-k", "doc/02", "--report-dir", str(file), home=tmp_path)
+    assert result.returncode == 4
+    assert str(file) in result.stderr
+    assert "cluster" not in result.stdout

@@ -54,7 +54,9 @@ def test_a_record_without_its_end_is_no_result(tmp_path: Path) -> None:
         read_record(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{}\n", "nonsense\n", '{"line": "header", "record": 99}\n'])
+@pytest.mark.parametrize(
+    "text", ["", "{}\n", "nonsense\n", "5\n", "[]\n", '{"line": "header", "record": 99}\n']
+)
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.jsonl").write_text(text)
     with pytest.raises(InputError):
@@ -65,6 +67,34 @@ def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
     Recorder(tmp_path, lines.header())
     with pytest.raises(FileExistsError):
         Recorder(tmp_path, lines.header())
+
+
+@pytest.mark.parametrize(
+    ("cases", "code", "message"),
+    [
+        (["g/a"], 6, "not a whole record"),  # one line was lost
+        (["g/a", "g/b", "g/b"], 0, "not a whole record"),
+        (["g/b", "g/a"], 0, "not a whole record"),
+        (["g/a", "g/b"], 1, ""),  # the typed walkthrough failed
+    ],
+)
+def test_a_record_has_exactly_the_lines_of_its_plan(
+    tmp_path: Path, cases: list[str], code: int, message: str
+) -> None:
+    written = [lines.header("g/a", "g/b"), *map(lines.case, cases), lines.footer(code)]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
+    if not message:
+        assert len(read_record(tmp_path)) == 4
+        return
+    with pytest.raises(InputError, match=message):
+        read_record(tmp_path)
+
+
+def test_a_record_does_not_contradict_itself(tmp_path: Path) -> None:
+    written = [lines.header("g/a"), lines.case("g/a", "failed", failure="over-blocking"), lines.footer(0)]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
+    with pytest.raises(InputError, match="says that all holds"):
+        read_record(tmp_path)
 
 
 def test_every_line_keeps_the_schema() -> None:

@@ -7,24 +7,29 @@ could prove anything. A suite that is green here would be worth nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conformance.barrier import Changes
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.install import MANIFESTS, install_workloads, read_manifests
-from conformance.cluster.kube import Kube
+from conformance.cluster.kube import Answer, Kube, ObjectKey
 from conformance.cluster.ready import wait_for_deletion
-from conformance.evidence import Waited
+from conformance.errors import SetupError
+from conformance.evidence import Kind, Observation, Waited
 from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
 from conformance.rig import Rig, pods_by_workload, service_addresses
-from conformance.run import CaseResult, run_case
+from conformance.run import CaseResult, Notes, _delivered_late, run_case
 from conformance.scenario_reader import load_scenario
+from conformance.steps import _content
+from conformance.sweep import Lane, Probed
 from conformance.topology import NAMESPACES, Names, Ref
+from conformance.verdict import Failure, Status, Verdict
 
 CASE = """\
 kind: Scenario
@@ -76,7 +81,7 @@ def rig() -> Iterator[Rig]:
 
 def run(rig: Rig, root: Path, steps: str) -> CaseResult:
     file = root / "group" / "case.yaml"
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_text(CASE.format(title="Something is so", steps=steps))
     problems = Problems()
     scenario = load_scenario(file, root, problems)
@@ -139,6 +144,136 @@ def test_labels_are_put_back(rig: Rig, tmp_path: Path) -> None:
     pod = rig.pods[Ref(name="sleep", namespace="foo")]
     found, _ = rig.kube.list("v1", "Pod", namespace=pod.namespace, selector="version=v9")
     assert found == []
+
+
+def policy_key(rig: Rig, name: str = "p") -> ObjectKey:
+    return ObjectKey(
+        api_version="security.istio.io/v1",
+        kind="AuthorizationPolicy",
+        resource="authorizationpolicies",
+        namespace=rig.names.real("foo"),
+        name=name,
+    )
+
+
+LOOK = "- expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], outcome: succeeded}]"
+
+
+def test_no_case_runs_beside_what_an_earlier_one_left(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(key: ObjectKey) -> Answer:
+        return Answer(code=500, reason="InternalError", message=f"no {key.name}")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rig.kube, "delete", refuse)
+        result = run(rig, tmp_path / "one", f"- apply: all\n{LOOK}")
+        assert (result.line["status"], rig.leftovers) == ("inconclusive", [policy_key(rig)])
+        result = run(rig, tmp_path / "two", LOOK)
+        assert result.line["status"] == "inconclusive"
+        assert "an earlier case's AuthorizationPolicy" in result.line["reason"]
+    assert run(rig, tmp_path / "three", LOOK).line["status"] == "passed"
+    assert (rig.leftovers, rig.kube.get(policy_key(rig)).code) == ([], 404)
+
+
+def test_labels_that_cannot_be_put_back_are_inconclusive_and_no_traceback(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch, calls = rig.kube.merge_patch, []
+
+    def once(key: ObjectKey, body: Mapping[str, Any]) -> Answer:
+        calls.append(key)
+        if len(calls) > 1:
+            raise SetupError("no answer from the Kubernetes API")
+        return patch(key, body)
+
+    monkeypatch.setattr(rig.kube, "merge_patch", once)
+    result = run(rig, tmp_path, f"- label: {{workload: sleep-b.foo, set: {{version: v9}}}}\n{LOOK}")
+    assert (result.line["status"], result.line["reason"]) == (
+        "inconclusive",
+        "no answer from the Kubernetes API",
+    )
+
+
+def test_a_refusal_is_asked_for_as_a_new_object_and_as_a_change(rig: Rig, tmp_path: Path) -> None:
+    wrong = "- patch: {name: p, patch: {spec: {action: ALLOW}}}\n- apply: all\n  refused: {code: 422}"
+    result = run(rig, tmp_path, f"- apply: all\n{wrong}")
+    assert result.line["failure"] == "not refused by validation"
+    reason = "nothing but its name kept AuthorizationPolicy"
+    assert reason in result.line["reason"]  # the create is answered 409, which refuses no content
+    assert [call["action"] for call in result.line["steps"][2]["api"]] == ["create", "apply"]
+
+
+def test_replacing_an_object_is_an_update_and_survives_other_writers(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "replaced"},
+        "spec": {"action": "ALLOW"},
+    }
+    namespace = rig.names.real("foo")
+    rig.kube.apply(document, namespace=namespace)[1].or_raise("apply")
+    request, methods = rig.kube.request, []
+
+    def between(method: str, path: str, **rest: Any) -> Answer:
+        methods.append(method)
+        if methods == ["GET", "PUT"]:  # somebody else writes first
+            labels = {"metadata": {"labels": {"a": "b"}}}
+            request("PATCH", path, body=labels, content_type="application/merge-patch+json")
+        return request(method, path, **rest)
+
+    monkeypatch.setattr(rig.kube, "request", between)
+    key, answer = rig.kube.apply({**document, "spec": {"action": "DENY"}}, namespace=namespace)
+    assert (answer.code, answer.body["spec"]) == (200, {"action": "DENY"})
+    assert methods == ["GET", "PUT", "GET", "PUT"]
+    rig.kube.delete(key)
+
+
+def test_the_status_and_the_version_of_an_object_are_not_its_content() -> None:
+    def content(version: str, action: str) -> object:
+        body = {"metadata": {"uid": "u", "resourceVersion": version}, "spec": {"action": action}}
+        return _content(Answer(code=200, body=body | {"status": {"at": version}}))
+
+    assert content("1", "DENY") == content("2", "DENY")
+    assert content("1", "DENY") != content("1", "ALLOW")
+    assert _content(Answer(code=404)) is None
+
+
+def test_bytes_that_arrive_after_their_step_was_judged_are_a_breach(rig: Rig) -> None:
+    target = Ref(name="tcp-echo", namespace="foo")
+    lane = Lane(
+        source=Ref(name="sleep", namespace="foo"),
+        target=target,
+        via="service",
+        port=9001,
+        workload=target,
+        workload_port=9001,
+    )
+    seen = Observation(kind=Kind.CLOSED)
+    probed = Probed(lane=lane, nonce="n0123456789abcdef", line="port 9001 n0123456789abcdef", seen=seen)
+    notes = Notes(begun=0.0, forbidden=[probed])
+    assert _delivered_late(rig, notes) == []
+    line = {"log": "connection", "port": 9001, "text": probed.line, "bytes": 28}
+    rig.logbook.reader("tcp-echo.foo")(line)
+    assert [verdict.failure for verdict in _delivered_late(rig, notes)] == [Failure.DELIVERED]
+
+
+def test_a_new_pod_that_is_open_at_first_is_a_breach_whatever_it_does_later(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(*_: object) -> list[Verdict]:
+        return [Verdict(status=Status.PASSED, reason="it closes in time")]
+
+    monkeypatch.setattr("conformance.run.look", later)
+    steps = (
+        "- restart: tcp-echo.foo\n"
+        "  expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], outcome: rejected}]"
+    )
+    result = run(rig, tmp_path, steps)
+    assert result.line["failure"] == "allowed but forbidden"
+    assert "from the first connection on" in result.line["reason"]
 
 
 def test_a_stopped_backend_is_inconclusive_and_never_a_rejection(rig: Rig, tmp_path: Path) -> None:

@@ -85,6 +85,12 @@ def test_a_null_spec_stays_null(tmp_path: Path) -> None:
         (("steps:", "features: [telepathy]\nsteps:"), "unknown feature 'telepathy'"),
         (("kind: Scenario", "kind: Story"), "1: the first document must be `kind: Scenario`"),
         (("level: core", "level: [core"), "5: not YAML"),
+        (("warnings: none", "warnings: ['']"), "7: write `warnings: none` where there must be none"),
+        (("warnings: none", "refused: {message: no}"), "7: 'code' is missing: without it any error would do"),
+        (("- apply: all\n  warnings: none", "- warnings: none"), "only apply and patch can bring warnings"),
+        (("- apply: all", "- patch: {name: p, patch: {}}"), "6: 'patch' must change something"),
+        (("by: none", "dry_run: {}"), "10: says nothing: write allow, deny or policy"),
+        (("ports: [9000]", "ports: []"), "9: 'ports' must be a list of port numbers"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:

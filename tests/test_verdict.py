@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from conformance.evidence import AccessEntry, Controls, Kind, Observation, Outcome
 from conformance.evidence import Testimony as Witness  # "Test..." would be collected
 from conformance.verdict import (
+    ANY,
     Decision,
     Expected,
     Failure,
@@ -97,11 +99,28 @@ def test_nothing_passes_where_the_logs_are_incomplete_and_silent() -> None:
 
 
 def test_a_greeting_is_no_breach_on_a_server_first_port_only() -> None:
-    banner = seen(Kind.BANNER, "welcome port 9003\n")
+    banner = replace(seen(Kind.BANNER, "welcome port 9003\n"), ended_by="fin")
     assert judge(expected(Outcome.REJECTED, server_first=True), banner, HELD, SILENT).passed
     assert is_breach(expected(Outcome.REJECTED), banner)
+    hanging = replace(banner, ended_by="deadline")  # greeted and then left alone: nothing has ended
+    assert judge(expected(Outcome.REJECTED, server_first=True), hanging, HELD, SILENT).status is (
+        Status.INCONCLUSIVE
+    )
     half_an_answer = seen(Kind.BANNER, "welcome port 9003\nhello po")
     assert is_breach(expected(Outcome.REJECTED, server_first=True), half_an_answer)
+
+
+def test_an_answer_passes_only_where_no_other_log_could_have_it_too() -> None:
+    half_known = Witness(seen_in=("tcp-echo.foo",), complete=False, why="the log of tcp-echo.bar ended")
+    verdict = judge(expected(Outcome.SUCCEEDED), seen(Kind.ANSWERED), HELD, half_known)
+    assert verdict.status is Status.INCONCLUSIVE
+
+
+def test_a_denial_that_the_workload_does_not_tell_of_is_inconclusive() -> None:
+    denied = Decision(denied=True, policy=ANY)
+    assert judge_attribution(denied, [entry(denied=True, policy="foo/x", rule=1)], wanted=1).passed
+    assert judge_attribution(denied, [], wanted=1).status is Status.INCONCLUSIVE
+    assert judge_attribution(denied, [entry(denied=False)], wanted=1).failure is Failure.WRONG_REASON
 
 
 def test_an_answer_from_another_workload_fails_although_the_named_one_heard_it_too() -> None:
@@ -158,14 +177,16 @@ def test_a_silent_access_log_is_inconclusive() -> None:
     decision = Decision(denied=True, policy=None)
     assert judge_attribution(decision, [], wanted=1).status is Status.INCONCLUSIVE
     assert judge_attribution(decision, [entry(denied=True)], wanted=3).status is Status.INCONCLUSIVE
-    assert judge_dry_run("denied", None, None, []).status is Status.INCONCLUSIVE
+    assert judge_dry_run("denied", None, None, [], wanted=1).status is Status.INCONCLUSIVE
+    shown = entry(denied=False, dry_run_allow="denied")
+    assert judge_dry_run("denied", None, None, [shown], wanted=3).status is Status.INCONCLUSIVE
 
 
 def test_dry_run_results_and_the_policy_they_name() -> None:
     told = entry(denied=False, dry_run_allow="denied", dry_run_deny="allowed", dry_run_deny_policy="f/d")
-    assert judge_dry_run("denied", "allowed", "f/d", [told]).passed
-    assert judge_dry_run("allowed", None, None, [told]).failure is Failure.WRONG_REASON
-    assert judge_dry_run("denied", None, "f/other", [told]).failure is Failure.WRONG_REASON
+    assert judge_dry_run("denied", "allowed", "f/d", [told], wanted=1).passed
+    assert judge_dry_run("allowed", None, None, [told], wanted=1).failure is Failure.WRONG_REASON
+    assert judge_dry_run("denied", None, "f/other", [told], wanted=1).failure is Failure.WRONG_REASON
 
 
 def test_the_worst_counts_and_of_nothing_nothing_is_known() -> None:

@@ -99,5 +99,9 @@ def open_exec(
             binary=True,
         )
     except ApiException as error:
-        raise ProbeError(f"{label}: {str(error.reason).splitlines()[0]}") from None
+        # The library wraps whatever ends its handshake, Ctrl-C included.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        said = str(error.reason or error.status).splitlines()
+        raise ProbeError(f"{label}: {said[0] if said else 'no answer'}") from None
     return ExecStream(client, label)

@@ -11,7 +11,7 @@ from conformance.cluster.kube import Kube
 from conformance.cluster.kubeconfig import describe_context
 from conformance.errors import InputError
 
-__all__ = ["ExistingCluster", "connect", "read_environment"]
+__all__ = ["ExistingCluster", "connect", "from_environment", "read_environment"]
 
 # Kinds that have a say in what connections do; (apiVersion, kind).
 TELLING = (
@@ -35,9 +35,19 @@ class ExistingCluster:
         return
 
 
+def from_environment() -> Path:
+    """$KUBECONFIG, else the usual file. Raises InputError where it names several files."""
+    named = os.environ.get("KUBECONFIG", "")
+    if len(names := [name for name in named.split(os.pathsep) if name]) > 1:
+        raise InputError(
+            f"KUBECONFIG names {len(names)} files", hint="name the one to use: --kubeconfig FILE"
+        )
+    return Path(names[0]) if names else Path(os.environ.get("HOME") or "/", ".kube", "config")
+
+
 def connect(kubeconfig: Path | None, context: str | None) -> ExistingCluster:
     """The kubeconfig given, else $KUBECONFIG, else the usual file. Raises InputError where there is none."""
-    chosen = kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    chosen = kubeconfig or from_environment()
     if not chosen.is_file():
         raise InputError(f"there is no kubeconfig {chosen}", hint="--kubeconfig FILE, or set KUBECONFIG")
     return ExistingCluster(kubeconfig=chosen, description=describe_context(chosen, context))

@@ -8,15 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import Pods, wait_for_deployments
 from conformance.errors import InputError, SetupError
 from conformance.profile import Profile
+from conformance.reading import Node, Problems, read_documents
 from conformance.topology import NAMESPACES, WORKLOADS, Names
 
-__all__ = ["MANIFESTS", "install_enforcer", "install_workloads", "remove_namespaces"]
+__all__ = ["MANIFESTS", "check_manifests", "install_enforcer", "install_workloads", "remove_namespaces"]
 
 MANIFESTS = Path(__file__).resolve().parent.parent.parent / "manifests"
 # What others need is created first; everything else in the order of the files.
@@ -25,16 +24,38 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "authz-conformance"}
 
 
 def read_manifests(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """All documents, those that others need first. Raises InputError for what is not there or not YAML."""
-    found: list[dict[str, Any]] = []
-    for file in files:
-        try:
-            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"the manifest {file} cannot be used: {error}") from None
-        found += [document for document in documents if document]
+    """All documents, those that others need first. Raises InputError, with file:line, for what is not there,
+    not YAML, or no object with apiVersion, kind and a name."""
+    problems = Problems()
+    nodes = [node for file in files for node in read_documents(file, problems)]
+    for node in nodes:
+        _check_object(node)
+    problems.raise_any()
     rank = {kind: number for number, kind in enumerate(FIRST)}
-    return sorted(found, key=lambda document: rank.get(document["kind"], len(FIRST)))
+    documents: list[dict[str, Any]] = [node.value for node in nodes]
+    return sorted(documents, key=lambda document: rank.get(document["kind"], len(FIRST)))
+
+
+def _check_object(node: Node) -> None:
+    if not isinstance(node.value, dict):
+        node.problem("a manifest must be a mapping with apiVersion, kind and metadata")
+        return
+    node.text("apiVersion")
+    node.text("kind")
+    metadata = node.child("metadata")
+    if metadata is None or not isinstance(metadata.value, dict):
+        node.problem("'metadata' with a 'name' is missing")
+    else:
+        metadata.text("name")
+
+
+def check_manifests(profile: Profile, manifests: Path) -> None:
+    """Reads everything that will be installed, before anything is started. Raises InputError."""
+    for room in ("crds", "enforcer") if profile.install_enforcer else ():
+        if not read_manifests(sorted((manifests / room).glob("*.yaml"))):
+            raise InputError(f"there is no manifest in {manifests / room}", hint="--manifests DIR")
+    names = sorted({item.name for item in WORKLOADS.values()})
+    read_manifests(manifests / "workloads" / f"{name}.yaml" for name in names)
 
 
 def _apply_all(kube: Kube, documents: Iterable[dict[str, Any]], *, namespace: str = "") -> None:
@@ -51,8 +72,6 @@ def install_enforcer(kube: Kube, profile: Profile, *, manifests: Path = MANIFEST
     _await_established(kube, crds, deadline)
     kube.forget_kinds()
     documents = read_manifests(sorted((manifests / "enforcer").glob("*.yaml")))
-    if not documents:
-        raise SetupError(f"there is no enforcer in {manifests / 'enforcer'}")
     _apply_all(kube, documents, namespace=profile.root_namespace)
     names = {item["metadata"]["name"] for item in documents if item["kind"] == "Deployment"}
     wait_for_deployments(kube, profile.root_namespace, names, deadline=deadline)
@@ -93,9 +112,13 @@ def install_workloads(
         _apply_all(kube, read_manifests(files), namespace=real)
         return wait_for_deployments(kube, real, set(wanted), deadline=deadline)
 
-    with ThreadPoolExecutor(max_workers=len(NAMESPACES)) as pool:
+    pool = ThreadPoolExecutor(max_workers=len(NAMESPACES))
+    try:
         futures = {namespace: pool.submit(one, namespace) for namespace in NAMESPACES}
         return {namespace: future.result() for namespace, future in futures.items()}
+    finally:
+        # An interrupted or failed run does not wait for what the other namespaces still wait for.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def remove_namespaces(kube: Kube, names: Names) -> None:

@@ -26,6 +26,7 @@ from conformance.errors import SetupError
 __all__ = ["Answer", "Kube", "ObjectKey", "Watched", "log_lines"]
 
 WARNING_TEXT = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
+CONFLICTS = 5  # attempts at replacing an object that others write to, too
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -140,7 +141,10 @@ class Kube:
         try:
             return self.client.call_api(method, url, headers, body, _request_timeout=timeout)
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise SetupError(f"no answer from the Kubernetes API ({method} {path}): {error}") from None
+            raise SetupError(
+                f"no answer from the Kubernetes API at {self.client.configuration.host}: {_cause(error)}",
+                hint="check the address, and that the cluster is up",
+            ) from None
 
     # Kinds
 
@@ -181,6 +185,8 @@ class Kube:
         if known is None:
             root = "/apis" if "/" in api_version else "/api"
             answer = self.request("GET", f"{root}/{api_version}")
+            if answer.code != 404:
+                answer.or_raise(f"ask what the API serves in {api_version}")
             known = {
                 item["kind"]: (item["name"], bool(item["namespaced"]))
                 for item in answer.body.get("resources", [])
@@ -203,24 +209,30 @@ class Kube:
     # Objects
 
     def apply(self, document: Mapping[str, Any], *, namespace: str = "") -> tuple[ObjectKey, Answer]:
-        """Creates the object, or replaces it where it exists, so that a field that is gone is gone."""
+        """Creates the object, or replaces it where it exists, so that a field that is gone is gone.
+
+        Replacing is an update from the first request on: a create of a name that is taken would meet the
+        validation of creates only. A controller that writes the status meanwhile is no conflict."""
         key = self.key(document, namespace=namespace)
-        body: dict[str, Any] = {**document, "apiVersion": key.api_version}
-        metadata = dict(document.get("metadata") or {})
-        if key.namespace:
-            metadata["namespace"] = key.namespace
-        body["metadata"] = metadata
-        answer = self.request("POST", key.collection, body=body)
-        if answer.code != 409 or answer.reason != "AlreadyExists":
-            return key, answer
-        current = self.request("GET", key.path)
-        if not current.ok:
-            return key, current
-        metadata["resourceVersion"] = current.body["metadata"]["resourceVersion"]
-        for kept in ("clusterIP", "clusterIPs"):  # immutable, assigned by the cluster
-            if key.kind == "Service" and kept in current.body.get("spec", {}):
-                body["spec"] = {**(body.get("spec") or {}), kept: current.body["spec"][kept]}
-        return key, self.request("PUT", key.path, body=body)
+        current = self.get(key)
+        if current.code == 404:
+            answer = self.create(document, namespace=namespace)
+            if answer.reason != "AlreadyExists":
+                return key, answer
+            current = self.get(key)
+        for _ in range(CONFLICTS):
+            if not current.ok:
+                return key, current
+            answer = self.request("PUT", key.path, body=_replacement(key, document, current.body))
+            if answer.reason != "Conflict":
+                break
+            current = self.get(key)
+        return key, answer
+
+    def create(self, document: Mapping[str, Any], *, namespace: str = "") -> Answer:
+        """Creates the object; 409 AlreadyExists where its name is taken."""
+        key = self.key(document, namespace=namespace)
+        return self.request("POST", key.collection, body=_placed(key, document))
 
     def get(self, key: ObjectKey) -> Answer:
         return self.request("GET", key.path)
@@ -285,6 +297,23 @@ class Kube:
         return data.decode(errors="replace") if int(response.status) == 200 else ""
 
 
+def _placed(key: ObjectKey, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document in the version and the namespace it goes to."""
+    metadata = dict(document.get("metadata") or {})
+    if key.namespace:
+        metadata["namespace"] = key.namespace
+    return {**document, "apiVersion": key.api_version, "metadata": metadata}
+
+
+def _replacement(key: ObjectKey, document: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    body = _placed(key, document)
+    body["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
+    for kept in ("clusterIP", "clusterIPs"):  # immutable, assigned by the cluster
+        if key.kind == "Service" and kept in current.get("spec", {}):
+            body["spec"] = {**(body.get("spec") or {}), kept: current["spec"][kept]}
+    return body
+
+
 def log_lines(response: Any) -> Iterator[bytes]:
     """The lines of a followed log until it ends or is shut down."""
     try:
@@ -301,6 +330,17 @@ def _lines(response: Any) -> Iterator[bytes]:
         yield from (line for line in lines if line)
     if buffer:
         yield buffer
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason in a few words: `Connection refused`, not how it travelled through the layers."""
+    seen: list[BaseException] = [error]
+    while inner := getattr(seen[-1], "reason", None) or seen[-1].__cause__ or seen[-1].__context__:
+        if not isinstance(inner, BaseException) or inner in seen:
+            break
+        seen.append(inner)
+    system = [item.strerror for item in seen if isinstance(item, OSError) and item.strerror]
+    return str(system[-1] if system else seen[-1]).strip().splitlines()[0]
 
 
 def _answer(code: int, data: bytes, warnings: Sequence[str]) -> Answer:

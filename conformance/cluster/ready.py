@@ -58,11 +58,8 @@ def raise_if_hopeless(kube: Kube, pod: Mapping[str, Any]) -> None:
                 continue
             reason = waiting.get("reason") or ended.get("reason")
             cause = last or ended
-            message = "; ".join(
-                text
-                for text in (cause.get("reason"), cause.get("message"), waiting.get("message"))
-                if text and text != reason
-            )
+            said = (cause.get("reason"), cause.get("message"), waiting.get("message"))
+            message = "; ".join(dict.fromkeys(text for text in said if text and text != reason))
             where = f"{metadata['namespace']}/{metadata['name']}"
             words = kube.read_log(
                 namespace=metadata["namespace"],

@@ -51,3 +51,11 @@ def test_a_requirement_is_as_bad_as_its_worst_case() -> None:
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2.0), (0.95, 4.0), (1.0, 4.0), (0.0, 1.0)])
 def test_percentile(share: float, value: float) -> None:
     assert percentile([1.0, 2.0, 3.0, 4.0], share) == value
+
+
+def test_a_selection_makes_no_statement_about_the_level() -> None:
+    whole = summary_text([lines.header("g/a"), lines.case("g/a"), lines.footer(0)])
+    part = summary_text([lines.header("g/a", selection="-k a"), lines.case("g/a"), lines.footer(0)])
+    assert "every case of the asked level holds" in whole
+    assert "every case of the asked level holds" not in part
+    assert part.endswith("PASSED: the selected cases hold")

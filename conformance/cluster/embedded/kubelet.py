@@ -6,8 +6,6 @@ It is a client of the API like any other, and the API server's source of pod str
 import asyncio
 import ipaddress
 import logging
-import os
-import platform
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -25,6 +23,7 @@ from conformance.cluster.embedded.environment import NODE_IP, NODE_NAME
 from conformance.cluster.embedded.events import EventRecorder
 from conformance.cluster.embedded.exec_sessions import RuntimeExecSession
 from conformance.cluster.embedded.hosts import HostsFiles
+from conformance.cluster.embedded.node_report import node_object, node_status
 from conformance.cluster.embedded.pod import NodeParts, PodWorker
 from conformance.cluster.embedded.pod_container import BackOff, Container
 from conformance.cluster.embedded.pod_status import timestamp
@@ -37,7 +36,6 @@ FIRST_POD_IP = ipaddress.IPv4Address("10.244.0.10")
 LAST_POD_IP = ipaddress.IPv4Address("10.244.255.254")
 HEARTBEAT_SECONDS = 60.0
 HEARTBEAT_RETRY_SECONDS = 1.0
-KUBELET_VERSION = "v1.32.0"
 # Names that no hosts file has fail at once: nothing listens for DNS at the node, and it says so.
 RESOLVER_FILE = "resolv.conf"
 RESOLVER = f"nameserver {NODE_IP}\noptions timeout:1 attempts:1\n"
@@ -257,62 +255,3 @@ def resolver_mounts(state: Path) -> tuple[Mount, ...]:
     if target.is_symlink() or not target.is_file():
         return ()
     return (Mount(source=str(state / RESOLVER_FILE), target=str(target)),)
-
-
-def node_object() -> Object:
-    """The node as it registers itself."""
-    labels = {
-        "kubernetes.io/hostname": NODE_NAME,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": architecture(),
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": NODE_NAME, "labels": labels},
-        "spec": {"podCIDR": "10.244.0.0/16", "podCIDRs": ["10.244.0.0/16"]},
-    }
-
-
-def node_status(previous: Object, *, now: str) -> Object:
-    """The node's status; it is ready whenever it can say so."""
-    before = {condition["type"]: condition for condition in previous.get("conditions") or ()}
-    ready = before.get("Ready") or {}
-    condition = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "KubeletReady",
-        "message": "kubelet is posting ready status",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": ready.get("lastTransitionTime") or now,
-    }
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    amounts = {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", "pods": "1000"}
-    system = platform.uname()
-    return {
-        "conditions": [condition],
-        "addresses": [
-            {"type": "InternalIP", "address": NODE_IP},
-            {"type": "Hostname", "address": NODE_NAME},
-        ],
-        "capacity": amounts,
-        "allocatable": amounts,
-        "nodeInfo": {
-            "architecture": architecture(),
-            "operatingSystem": "linux",
-            "kernelVersion": system.release,
-            "osImage": "the host's",
-            "containerRuntimeVersion": "embedded://1",
-            "kubeletVersion": KUBELET_VERSION,
-            "kubeProxyVersion": KUBELET_VERSION,
-            "machineID": "",
-            "systemUUID": "",
-            "bootID": "",
-        },
-    }
-
-
-def architecture() -> str:
-    """The machine's architecture by Go's name."""
-    machine = platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

@@ -169,6 +169,12 @@ def mount_proc() -> None:
     linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
 
 
+def mount_sys() -> None:
+    """The devices of the network namespace that the caller is in."""
+    quiet = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    linux.mount("sysfs", "/sys", "sysfs", quiet | linux.MS_RDONLY)
+
+
 def _make_read_only() -> None:
     linux.set_mount_attributes("/", linux.MOUNT_ATTR_RDONLY, recursive=True)
 

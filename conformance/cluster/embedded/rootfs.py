@@ -1,5 +1,6 @@
 """A container's files: the node's, read-only, with private scratch space and the mounts of its spec."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -9,7 +10,13 @@ from typing import Self
 
 from conformance.cluster.embedded import linux
 from conformance.cluster.embedded.images import COMMANDS
-from conformance.cluster.embedded.namespaces import bind, mount_proc, mount_scratch, mount_terminals
+from conformance.cluster.embedded.namespaces import (
+    bind,
+    mount_proc,
+    mount_scratch,
+    mount_sys,
+    mount_terminals,
+)
 from conformance.cluster.embedded.spec import Mount
 
 # Root owns these on the host, and a container's root may be that root: it must not turn the kernel's knobs.
@@ -35,6 +42,9 @@ def set_up_root(mounts: Sequence[Mount]) -> None:
     if own_root:
         _enter_own_root()
     mount_proc()
+    # The pod's own network there, not the host's; where the kernel refuses, the host's can only be read.
+    with contextlib.suppress(OSError):
+        mount_sys()
     mount_scratch((COMMANDS,))
     mount_terminals()
     for path in _SEALED:

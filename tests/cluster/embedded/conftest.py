@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.embedded import node_cases as cases
+from tests.cluster.embedded.live import Live, Space, start_live
 from tests.cluster.embedded.node_harness import Node, start
 
 NOBODY = 65534
@@ -44,3 +45,19 @@ def server(node: Node) -> Iterator[str]:
 @pytest.fixture
 def free_ip() -> str:
     return f"10.244.0.{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Live]:
+    running = start_live()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def space(live: Live) -> Iterator[Space]:
+    """A namespace of the test's own; it goes in its own time."""
+    name = f"t{next(_numbers)}"
+    live.core.create_namespace({"metadata": {"name": name}})
+    yield Space(live=live, name=name)
+    live.core.delete_namespace(name)

@@ -12,6 +12,7 @@ Object = dict[str, Any]
 HASH_LABEL = "pod-template-hash"
 PROGRESS_SECONDS = 600  # that a rollout may stand still, where the Deployment does not say
 COMPLETE = "NewReplicaSetAvailable"
+EXCEEDED = "ProgressDeadlineExceeded"
 
 
 def is_ready(pod: Object) -> bool:
@@ -99,11 +100,13 @@ def progress_of(
     done = complete or (not changed and before is not None and before["reason"] == COMPLETE)
     reason, tale = (COMPLETE, "are all there") if done else ("ReplicaSetUpdated", "are coming up")
     still = before is not None and not (done or moved or changed)
-    if still and before is not None and seconds_since(before["lastUpdateTime"]) > deadline_of(spec):
-        reason, tale = "ProgressDeadlineExceeded", "have timed out progressing"
+    if still and before is not None:
+        late = before["reason"] == EXCEEDED or seconds_since(before["lastUpdateTime"]) > deadline_of(spec)
+        if late:
+            reason, tale = EXCEEDED, "have timed out progressing"
     return condition_of(
         "Progressing",
-        holds=reason != "ProgressDeadlineExceeded",
+        holds=reason != EXCEEDED,
         reason=reason,
         message=f"The pods of template {template_hash} {tale}.",
         before=before,

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from conformance.cluster.embedded.client import ApiClient, ApiClientError
-from conformance.cluster.embedded.controllers.deployments import is_active, is_ready, name_of
+from conformance.cluster.embedded.controllers.deployment_status import is_ready
+from conformance.cluster.embedded.controllers.deployments import is_active, name_of
 from conformance.cluster.embedded.controllers.queue import WorkQueue
 from conformance.cluster.embedded.controllers.shared import PODS, SERVICES, SharedInformers
 

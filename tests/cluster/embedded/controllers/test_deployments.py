@@ -3,15 +3,8 @@
 import pytest
 
 from conformance.cluster.embedded.client import ApiClientError
-from conformance.cluster.embedded.controllers.deployments import (
-    HASH_LABEL,
-    Object,
-    hash_of,
-    plan,
-    pod_from,
-    share_of,
-    status_of,
-)
+from conformance.cluster.embedded.controllers.deployment_status import HASH_LABEL, share_of, status_of
+from conformance.cluster.embedded.controllers.deployments import Object, hash_of, plan, pod_from
 
 
 def pod(name: str, template: str, *, ready: bool) -> Object:

@@ -1,0 +1,45 @@
+"""The options that the suite adds to pytest's, and what was given, as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.campaign import Options
+from conformance.cluster.install import MANIFESTS
+
+__all__ = ["add_options", "read_options"]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    clusters = ["auto", "embedded", "kind", "existing"]
+    group.addoption("--cluster", choices=clusters, default="auto", help="where to run (default: auto)")
+    group.addoption("--kubeconfig", metavar="FILE", help="the existing cluster")
+    group.addoption("--context", metavar="NAME", help="the context in the kubeconfig")
+    group.addoption("--profile", default="bundled", metavar="NAME|FILE", help="which mesh (default: bundled)")
+    levels = ["core", "extended"]
+    group.addoption("--level", choices=levels, default="extended", help="extended (default) includes core")
+    group.addoption("--report-dir", default="reports", metavar="DIR", help="(default: reports)")
+    manifests = "crds/, enforcer/ and workloads/ to install (default: the suite's)"
+    group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
+    group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
+
+
+def read_options(config: pytest.Config) -> Options:
+    kubeconfig = config.getoption("--kubeconfig")
+    given = {"-k": config.option.keyword, "-m": config.option.markexpr}
+    if config.getoption("--lf", default=False):
+        given["--lf"] = "yes"
+    return Options(
+        cluster=config.getoption("--cluster"),
+        kubeconfig=Path(kubeconfig) if kubeconfig else None,
+        context=config.getoption("--context"),
+        profile=config.getoption("--profile"),
+        level=config.getoption("--level"),
+        report_dir=Path(config.getoption("--report-dir")),
+        manifests=Path(config.getoption("--manifests")),
+        keep=config.getoption("--keep"),
+        selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
+    )

@@ -1,0 +1,93 @@
+"""A look at one lane through a mesh that is played: what its client sees, and what its access log tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from conformance.attribution import AccessBook
+from conformance.evidence import Kind, Observation, Outcome
+from conformance.logbook import LogBook
+from conformance.look import Context, look
+from conformance.profile import find_profile, load_profile
+from conformance.scenario import By, Expectation
+from conformance.sweep import Case, Lane, Probed, lanes
+from conformance.topology import Ref
+from conformance.verdict import Failure, Status, Verdict, worst
+
+SLEEP, ECHO = Ref(name="sleep", namespace="foo"), Ref(name="tcp-echo", namespace="foo")
+ALLOWED = {"allowed_by": "ns[foo]-policy[p]-rule[0]"}
+DENIED = {"termination_details": "rbac_access_denied_matched_policy[none]"}
+Told = dict[str, str] | None
+
+
+@dataclass(kw_only=True)
+class Mesh:
+    """Plays rounds of (what the client sees, what the access log tells), the last one again and again."""
+
+    rounds: list[tuple[Kind, Told]]
+    sent: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    logbook: LogBook = field(default_factory=LogBook)
+    access: AccessBook = field(default_factory=AccessBook)
+
+    def __post_init__(self) -> None:
+        profile = load_profile(find_profile("bundled"))
+        self.profile = replace(profile, deadlines=replace(profile.deadlines, attribution=0.05, converge=1))
+        pod = SimpleNamespace(address="10.0.0.1", sidecar=True)
+        self.pods = {SLEEP: pod, ECHO: pod}
+
+    def sweep(self, _: object, targets: Sequence[Lane]) -> list[Probed]:
+        kind, told = self.rounds.pop(0) if len(self.rounds) > 1 else self.rounds[0]
+        path = (str(ECHO), "10.0.0.1", 9000)
+        number = self.sent[path] = self.sent.get(path, 0) + 1
+        nonce = f"n{number:016x}"
+        if kind is Kind.ANSWERED:
+            text = {"log": "connection", "port": 9000, "text": nonce, "bytes": 9}
+            self.logbook.reader(str(ECHO))(text)
+        if told is not None:
+            entry = {"source_ip": "10.0.0.1", "destination_port": 9000, **told}
+            self.access.reader(str(ECHO))({"log": "access", "direction": "inbound", **entry})
+        return [Probed(lane=targets[0], nonce=nonce, line=nonce, seen=Observation(kind=kind))]
+
+
+def judge(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, outcome: Outcome, by: By | None) -> Verdict:
+    expectation = Expectation(source=SLEEP, target=ECHO, ports=(9000,), outcome=outcome, by=by)
+    cases: list[Case] = lanes([expectation])
+    alive = {(ECHO, 9000): Observation(kind=Kind.ANSWERED)}
+    monkeypatch.setattr("conformance.look.sweep", mesh.sweep)
+    monkeypatch.setattr("conformance.look._markers", lambda *_: ("", alive, []))
+    context = Context(begun=0, applied=0, baseline={cases[0].lane}, findings=[], forbidden=[])
+    hand: Any = SimpleNamespace(resolve=lambda text: text.replace("${foo}", "foo"))
+    line: dict[str, Any] = {"rounds": [], "probes": [], "timings": {}}
+    rig: Any = mesh
+    return worst(look(rig, hand, cases, line, context))
+
+
+def test_who_decided_before_the_rounds_agreed_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = Mesh(rounds=[(Kind.CLOSED, DENIED), (Kind.ANSWERED, ALLOWED)])
+    verdict = judge(monkeypatch, mesh, Outcome.SUCCEEDED, By(policy="p", rule=0))
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "failure"),
+    [
+        (DENIED, Status.PASSED, None),
+        (ALLOWED, Status.FAILED, Failure.WRONG_REASON),
+        (None, Status.INCONCLUSIVE, None),  # it ended somewhere on the way
+    ],
+)
+def test_a_rejection_is_told_by_the_workloads_own_sidecar(
+    monkeypatch: pytest.MonkeyPatch, told: Told, status: Status, failure: Failure | None
+) -> None:
+    verdict = judge(monkeypatch, Mesh(rounds=[(Kind.CLOSED, told)]), Outcome.REJECTED, None)
+    assert (verdict.status, verdict.failure) == (status, failure), verdict
+
+
+def test_an_exposure_before_the_rounds_agreed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = Mesh(rounds=[(Kind.TIMED_OUT, None), (Kind.ANSWERED, ALLOWED), (Kind.CLOSED, DENIED)])
+    assert judge(monkeypatch, mesh, Outcome.REJECTED, None).failure is Failure.EXPOSURE
