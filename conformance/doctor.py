@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from conformance.cluster.embedded.preflight import preflight
+from conformance.cluster.embedded.node.preflight import preflight
 from conformance.cluster.existing import from_environment
 from conformance.errors import InputError
 

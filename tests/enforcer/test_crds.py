@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conformance.cluster.embedded.schema import StructuralSchema
+from conformance.cluster.embedded.apiserver.schema import StructuralSchema
 
 CRDS = Path(__file__).parents[2] / "manifests" / "crds"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from conformance.cluster.embedded.launcher import Node, NodeError, start_node
+from conformance.cluster.embedded.node.launcher import Node, NodeError, start_node
 
 __all__ = ["EmbeddedCluster", "NodeError", "start_embedded"]
 

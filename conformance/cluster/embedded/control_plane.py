@@ -16,11 +16,12 @@ from typing import Any
 
 from aiohttp import web
 
-from conformance.cluster.embedded import pki
-from conformance.cluster.embedded.admission import Admission
-from conformance.cluster.embedded.api import create_app
-from conformance.cluster.embedded.auth import MASTERS, Authenticator, User
-from conformance.cluster.embedded.bootstrap import bootstrap
+from conformance.cluster.embedded.apiserver import pki
+from conformance.cluster.embedded.apiserver.admission import Admission
+from conformance.cluster.embedded.apiserver.api import create_app
+from conformance.cluster.embedded.apiserver.auth import MASTERS, Authenticator, User
+from conformance.cluster.embedded.apiserver.bootstrap import bootstrap
+from conformance.cluster.embedded.apiserver.storage import Storage
 from conformance.cluster.embedded.client import ApiClient
 from conformance.cluster.embedded.controllers.deployments import DeploymentController
 from conformance.cluster.embedded.controllers.endpoints import EndpointsController
@@ -29,11 +30,10 @@ from conformance.cluster.embedded.controllers.namespaces import NamespaceControl
 from conformance.cluster.embedded.controllers.proxy import ServiceProxy
 from conformance.cluster.embedded.controllers.quotas import QuotaController
 from conformance.cluster.embedded.controllers.shared import SharedInformers
-from conformance.cluster.embedded.kubelet import Kubelet
-from conformance.cluster.embedded.node import NodeSockets, report_ready
-from conformance.cluster.embedded.runtime import Runtime
-from conformance.cluster.embedded.spec import STATE
-from conformance.cluster.embedded.storage import Storage
+from conformance.cluster.embedded.kubelet.kubelet import Kubelet
+from conformance.cluster.embedded.node.node import NodeSockets, report_ready
+from conformance.cluster.embedded.node.runtime import Runtime
+from conformance.cluster.embedded.node.spec import STATE
 
 KUBECONFIG = f"{STATE}/kubeconfig"
 ISSUER = "https://kubernetes.default.svc.cluster.local"

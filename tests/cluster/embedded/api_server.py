@@ -12,13 +12,13 @@ from typing import Any
 
 from aiohttp import web
 
-from conformance.cluster.embedded.admission import Admission
-from conformance.cluster.embedded.api import create_app
-from conformance.cluster.embedded.auth import Authenticator, User
-from conformance.cluster.embedded.bootstrap import bootstrap
-from conformance.cluster.embedded.pki import Authority, kubeconfig, server_context
-from conformance.cluster.embedded.storage import Storage
-from conformance.cluster.embedded.streams import ExecSession, StreamError
+from conformance.cluster.embedded.apiserver.admission import Admission
+from conformance.cluster.embedded.apiserver.api import create_app
+from conformance.cluster.embedded.apiserver.auth import Authenticator, User
+from conformance.cluster.embedded.apiserver.bootstrap import bootstrap
+from conformance.cluster.embedded.apiserver.pki import Authority, kubeconfig, server_context
+from conformance.cluster.embedded.apiserver.storage import Storage
+from conformance.cluster.embedded.apiserver.streams import ExecSession, StreamError
 
 ADMIN_TOKEN = "admin-token"
 READER_TOKEN = "reader-token"

@@ -13,7 +13,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from conformance.cluster.embedded.client import ApiClient
-from conformance.cluster.embedded.runtime import ContainerSpec, Process, Runtime, SandboxSpec, StartError
+from conformance.cluster.embedded.node.runtime import ContainerSpec, Process, Runtime, SandboxSpec, StartError
 
 Object = dict[str, Any]
 

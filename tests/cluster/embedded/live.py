@@ -18,7 +18,7 @@ import kubernetes
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
-from conformance.cluster.embedded.images import PROJECT
+from conformance.cluster.embedded.node.images import PROJECT
 from tests.cluster.embedded import live_starter
 
 Object = dict[str, Any]

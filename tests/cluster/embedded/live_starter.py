@@ -5,8 +5,8 @@
 
 import sys
 
-from conformance.cluster.embedded.images import PROJECT
-from conformance.cluster.embedded.launcher import start_node
+from conformance.cluster.embedded.node.images import PROJECT
+from conformance.cluster.embedded.node.launcher import start_node
 
 SITE_PACKAGES = PROJECT / ".venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
 

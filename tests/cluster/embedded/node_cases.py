@@ -4,7 +4,7 @@ import asyncio
 import signal
 from typing import Any
 
-from conformance.cluster.embedded.runtime import Runtime, SandboxSpec, ServiceRule
+from conformance.cluster.embedded.node.runtime import Runtime, SandboxSpec, ServiceRule
 from tests.cluster.embedded.node_harness import ENV, PYTHON, container, outcome
 
 SERVE = (

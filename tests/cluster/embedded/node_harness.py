@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.cluster.embedded.images import PROJECT
-from conformance.cluster.embedded.launcher import start_node
-from conformance.cluster.embedded.node import NodeSockets, report_ready
-from conformance.cluster.embedded.runtime import ContainerSpec, Mount, Process, Runtime
+from conformance.cluster.embedded.node.images import PROJECT
+from conformance.cluster.embedded.node.launcher import start_node
+from conformance.cluster.embedded.node.node import NodeSockets, report_ready
+from conformance.cluster.embedded.node.runtime import ContainerSpec, Mount, Process, Runtime
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "PYTHONDONTWRITEBYTECODE": "1"}
 # The interpreter that an ordinary user can run, too.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conformance.cluster.embedded.node import NodeSockets, report_ready
+from conformance.cluster.embedded.node.node import NodeSockets, report_ready
 
 KUBECONFIG = "/run/authz-node/kubeconfig"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from conformance.cluster.embedded.controllers.queue import WorkQueue
 from conformance.cluster.embedded.controllers.shared import ENDPOINTS, SERVICES, SharedInformers
-from conformance.cluster.embedded.runtime import Runtime, ServiceRule
+from conformance.cluster.embedded.node.runtime import Runtime, ServiceRule
 
 Object = dict[str, Any]
 

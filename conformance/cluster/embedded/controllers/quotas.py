@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from conformance.cluster.embedded.apiserver.quota import counted_resources, quota_status
 from conformance.cluster.embedded.client import ApiClient, ApiClientError
 from conformance.cluster.embedded.controllers.queue import WorkQueue
 from conformance.cluster.embedded.controllers.shared import (
@@ -14,7 +15,6 @@ from conformance.cluster.embedded.controllers.shared import (
     SERVICES,
     SharedInformers,
 )
-from conformance.cluster.embedded.quota import counted_resources, quota_status
 
 Object = dict[str, Any]
 Name = tuple[str, str]  # (namespace, name)

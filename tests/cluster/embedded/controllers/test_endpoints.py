@@ -8,7 +8,7 @@ from conformance.cluster.embedded.controllers.endpoints import (
     slice_of,
 )
 from conformance.cluster.embedded.controllers.proxy import rules_of
-from conformance.cluster.embedded.runtime import ServiceRule
+from conformance.cluster.embedded.node.runtime import ServiceRule
 
 
 def service(ports: list[Object], cluster_ip: str = "10.96.0.7") -> Object:
