@@ -8,7 +8,7 @@ from conformance.cluster.embedded.kubelet.environment import NODE_IP, NODE_NAME
 
 Object = dict[str, Any]
 
-KUBELET_VERSION = "v1.32.0"
+KUBELET_VERSION = "v1.33.0+embedded"
 
 
 def node_object() -> Object:
