@@ -23,6 +23,7 @@ from conformance.verdict import (
     is_breach,
     judge,
     judge_attribution,
+    judge_audit,
     judge_dry_run,
     looks_right,
     worst,
@@ -164,7 +165,7 @@ def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
     """Waits for the access log's entries of all probes sent so far; not at all where no mesh tells."""
     if rig.profile.attribution == "none":
         return False
-    asserted = any(case.expectation.by or case.expectation.dry_run for case in cases)
+    asserted = any(_asks_who(case.expectation) for case in cases)
     paths = {_path(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
     timeout = rig.profile.deadlines.attribution if asserted else min(0.2, rig.profile.deadlines.attribution)
     return rig.access.wait_for(
@@ -185,7 +186,7 @@ def _attribution(
     lane: Lane,
     before: dict[tuple[str, str, int], int],
 ) -> list[Verdict]:
-    if rig.profile.attribution == "none" or not (expectation.by or expectation.dry_run):
+    if rig.profile.attribution == "none" or not _asks_who(expectation):
         return []
     entries = _entries(rig, lane, before)
     path = _path(rig, lane)
@@ -200,7 +201,13 @@ def _attribution(
         shadow = expectation.dry_run
         named = None if shadow.policy is None else hand.policy_name(shadow.policy)
         found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries))
+    if expectation.audited:
+        found.append(judge_audit(_policy_name(hand, expectation.audited), entries))
     return found
+
+
+def _asks_who(expectation: Expectation) -> bool:
+    return bool(expectation.by or expectation.dry_run or expectation.audited)
 
 
 def _policy_name(hand: Hand, by: By) -> str | None:

@@ -23,7 +23,7 @@ from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
 from conformance.rig import Rig, pods_by_workload, service_addresses
 from conformance.run import CaseResult, run_case
-from conformance.scenario_reader import load_scenario
+from conformance.scenario_reader import load_file
 from conformance.topology import NAMESPACES, Names, Ref
 
 CASE = """\
@@ -79,7 +79,7 @@ def run(rig: Rig, root: Path, steps: str) -> CaseResult:
     file.parent.mkdir()
     file.write_text(CASE.format(title="Something is so", steps=steps))
     problems = Problems()
-    scenario = load_scenario(file, root, problems)
+    scenario = next(iter(load_file(file, root, problems)), None)
     assert scenario is not None, problems.found
     return run_case(scenario, rig)
 
