@@ -49,6 +49,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         dry_run_deny=str(shadow.get("deny_result") or ""),
         dry_run_allow_policy=_named(shadow.get("allow_policy"))[0],
         dry_run_deny_policy=_named(shadow.get("deny_policy"))[0],
+        audited_by=_named(line.get("audit_policy"))[0],
         termination_details=details,
     )
 

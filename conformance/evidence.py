@@ -95,6 +95,7 @@ class AccessEntry:
     dry_run_deny: str = ""
     dry_run_allow_policy: str = ""
     dry_run_deny_policy: str = ""
+    audited_by: str = ""  # namespace/name of the AUDIT policy that matched
     termination_details: str = ""
 
     def describe(self) -> str:

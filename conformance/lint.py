@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from conformance.agreement import disagreements
 from conformance.catalogue import CATALOGUE, Requirement, load_catalogue
 from conformance.evidence import Outcome
 from conformance.reading import Problem, Problems, read_documents
-from conformance.scenario import ChangeKind, Scenario
+from conformance.sameness import fingerprint
+from conformance.scenario import ChangeKind, Expectation, Scenario, Step
 from conformance.scenario_reader import SCENARIOS, load_scenarios, shown
 
 __all__ = ["Report", "lint", "uncovered"]
@@ -54,6 +54,7 @@ def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE) -> Report:
     for file in sorted(root.glob("*/*.yaml")):
         found += _booleans(file)
     found += _duplicates(scenarios)
+    found += disagreements(scenarios)
     return Report(
         problems=tuple(sorted(set(found))),
         uncovered=uncovered(scenarios, requirements),
@@ -69,8 +70,8 @@ def uncovered(
     return tuple(item for item in requirements.values() if item.id not in cited and not item.implied_by)
 
 
-def _problem(scenario: Scenario, message: str, *, line: int = 1) -> Problem:
-    return Problem(file=scenario.file, line=line, message=message)
+def _problem(scenario: Scenario, message: str, *, line: int = 0) -> Problem:
+    return Problem(file=scenario.file, line=line or scenario.line, message=message)
 
 
 def misplaced(root: Path) -> list[Problem]:
@@ -131,6 +132,25 @@ def _contradictions(scenario: Scenario) -> Iterable[Problem]:
                     message = f"{item.source} -> {item.target}:{port} stands twice in this step"
                     yield _problem(scenario, message, line=item.line)
                 seen.add(path)
+        yield from _told_apart(scenario, step)
+
+
+def _told_apart(scenario: Scenario, step: Step) -> Iterable[Problem]:
+    """Who decided is known by client and workload port: by Service and by pod address it is one path."""
+    claims: dict[tuple[object, ...], Expectation] = {}
+    for item in step.expect:
+        for port in item.ports if item.by or item.dry_run or item.audited else ():
+            path = (item.source, item.workload().ref, item.workload_port(port), item.dataplane)
+            first = claims.setdefault(path, item)
+            if _claim(first) != _claim(item):
+                message = f"{item.source} -> {item.workload().ref}:{path[2]} stands here with another `by`"
+                yield _problem(
+                    scenario, f"{message}; the mesh does not tell the two ways apart", line=item.line
+                )
+
+
+def _claim(item: Expectation) -> tuple[object, ...]:
+    return (item.outcome, item.by, item.dry_run, item.audited)
 
 
 def _unproven(scenario: Scenario) -> Iterable[Problem]:
@@ -184,12 +204,6 @@ def _duplicates(scenarios: Iterable[Scenario]) -> Iterable[Problem]:
         first = titles.setdefault(scenario.title, scenario)
         if first is not scenario:
             yield _problem(scenario, f"the same title as {first.id}")
-        body = yaml.safe_dump([[dict(item.body) for item in scenario.documents], repr_steps(scenario)])
-        twin = bodies.setdefault(body, scenario)
+        twin = bodies.setdefault(fingerprint(scenario), scenario)
         if twin is not scenario:
             yield _problem(scenario, f"the same manifests and steps as {twin.id}")
-
-
-def repr_steps(scenario: Scenario) -> str:
-    """The steps as text, without the places where they stand."""
-    return re.sub(r"line=\d+", "", repr(scenario.steps))

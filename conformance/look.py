@@ -25,6 +25,7 @@ from conformance.verdict import (
     is_breach,
     judge,
     judge_attribution,
+    judge_audit,
     judge_dry_run,
     looks_right,
     worst,
@@ -172,8 +173,7 @@ def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
     if rig.profile.attribution == "none":
         return False
     asserted = any(
-        case.expectation.by or case.expectation.dry_run or case.expectation.outcome is Outcome.REJECTED
-        for case in cases
+        _asks_who(case.expectation) or case.expectation.outcome is Outcome.REJECTED for case in cases
     )
     paths = {_path(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
     timeout = rig.profile.deadlines.attribution if asserted else min(0.2, rig.profile.deadlines.attribution)
@@ -213,7 +213,13 @@ def _attribution(
         shadow = expectation.dry_run
         named = None if shadow.policy is None else hand.policy_name(shadow.policy)
         found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries, wanted=wanted))
+    if expectation.audited:
+        found.append(judge_audit(_policy_name(hand, expectation.audited), entries))
     return found
+
+
+def _asks_who(expectation: Expectation) -> bool:
+    return bool(expectation.by or expectation.dry_run or expectation.audited)
 
 
 def _policy_name(hand: Hand, by: By) -> str | None:

@@ -106,6 +106,7 @@ class Expectation:
     via: str = "service"  # service | pod
     by: By | None = None
     dry_run: DryRun | None = None
+    audited: By | None = None  # by which AUDIT policy; its own `policy` None = by none
     dataplane: str | None = None
     line: int = 0
 
@@ -192,7 +193,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    id: str  # group/name, from the file's place
+    id: str  # group/name, from the file's place; group/name[row] for a row of a family
     file: Path
     title: str
     requirements: tuple[str, ...]
@@ -201,6 +202,7 @@ class Scenario:
     steps: tuple[Step, ...]
     documents: tuple[Document, ...]
     one_sided: str = ""
+    line: int = 1  # of the case, or of its row
 
     @property
     def group(self) -> str:

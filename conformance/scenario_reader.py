@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from conformance.evidence import Outcome
+from conformance.family import FAMILY, Row, expand
 from conformance.reading import Node, Problem, Problems, read_documents
 from conformance.scenario import (
     FEATURES,
@@ -27,7 +28,7 @@ from conformance.scenario import (
 )
 from conformance.topology import WORKLOADS, Ref, find_service
 
-__all__ = ["SCENARIOS", "load_scenario", "load_scenarios", "shown"]
+__all__ = ["SCENARIOS", "load_file", "load_scenarios", "shown"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CASE_KEYS = {"kind", "title", "requirements", "level", "features", "steps", "one_sided"}
@@ -44,7 +45,7 @@ STEP_KEYS = {
     "unchanged",
 }
 CHANGES = {"apply", "delete", "label", "patch", "restart", "read"}
-EXPECTATION_KEYS = {"from", "to", "ports", "outcome", "via", "by", "dry_run", "dataplane"}
+EXPECTATION_KEYS = {"from", "to", "ports", "outcome", "via", "by", "dry_run", "audited", "dataplane"}
 PLACEHOLDER = re.compile(r"(?<!\$)\$\{([^}]*)\}")
 PLACEHOLDER_FORMS = re.compile(
     r"(foo|bar|legacy)(:head|:tail)?|root|run|(ip|clusterip):(?P<ref>[a-z0-9-]+\.(foo|bar|legacy))"
@@ -55,30 +56,45 @@ def load_scenarios(root: Path = SCENARIOS, *, problems: Problems | None = None) 
     """All scenarios below `root`, sorted by id. With `problems` given, broken files are noted there and
     left out; without, the first call that finds any raises InputError with all of them."""
     own = Problems() if problems is None else problems
-    loaded = [load_scenario(file, root, own) for file in sorted(root.glob("*/*.yaml"))]
+    loaded = [scenario for file in sorted(root.glob("*/*.yaml")) for scenario in load_file(file, root, own)]
     if problems is None:
         own.raise_any()
-    return tuple(scenario for scenario in loaded if scenario is not None)
+    return tuple(loaded)
 
 
-def load_scenario(file: Path, root: Path, problems: Problems) -> Scenario | None:
-    """One file; None where it is so broken that nothing can be made of it."""
+def load_file(file: Path, root: Path, problems: Problems) -> tuple[Scenario, ...]:
+    """The scenarios of one file: one, or one for each row of a family; none where anything is wrong."""
     before = len(problems.found)
     documents = read_documents(file, problems, shown_as=shown(file))
     if len(problems.found) > before:
-        return None
+        return ()
     if not documents:
         problems.found.append(Problem(file=shown(file), line=1, message="the file is empty"))
-        return None
+        return ()
     case, *manifests = documents
-    if not isinstance(case.value, dict) or case.value.get("kind") != "Scenario":
-        case.problem("the first document must be `kind: Scenario`")
-        return None
+    name = f"{file.parent.relative_to(root).as_posix()}/{file.stem}"
+    kind = case.value.get("kind") if isinstance(case.value, dict) else None
+    if kind not in ("Scenario", FAMILY):
+        case.problem(f"the first document must be `kind: Scenario` or `kind: {FAMILY}`")
+        return ()
+    if kind == FAMILY:
+        rows = expand(case, manifests) if case.only_keys({*CASE_KEYS, "rows"}) else []
+        loaded = [] if len(problems.found) > before else [_scenario(row, name, file) for row in rows]
+    else:
+        alone = Row(documents=tuple(documents), line=case.line)
+        loaded = [_scenario(alone, name, file)]
+    # What is wrong in the case itself was found once for each row.
+    problems.found[before:] = dict.fromkeys(problems.found[before:])
+    return () if len(problems.found) > before else tuple(loaded)
+
+
+def _scenario(row: Row, name: str, file: Path) -> Scenario:
+    case, *manifests = row.documents
     case.only_keys(CASE_KEYS)
     parsed = tuple(document for document in _number(manifests) if document is not None)
     for node in (case, *manifests):
         _check_placeholders(node)
-    features = case.texts("features")
+    features = tuple(dict.fromkeys((*case.texts("features"), *row.features)))
     for feature in features:
         if feature not in FEATURES:
             case.problem(f"unknown feature {feature!r}; known: {', '.join(FEATURES)}", key="features")
@@ -86,18 +102,18 @@ def load_scenario(file: Path, root: Path, problems: Problems) -> Scenario | None
     step_nodes = steps_node.items() if steps_node else []
     if not step_nodes:
         case.problem("'steps' must be a list of at least one step", key="steps")
-    scenario = Scenario(
-        id=f"{file.parent.relative_to(root).as_posix()}/{file.stem}",
+    return Scenario(
+        id=f"{name}[{row.id}]" if row.id else name,
         file=shown(file),
         title=case.text("title"),
-        requirements=case.texts("requirements"),
+        requirements=tuple(dict.fromkeys((*case.texts("requirements"), *row.requirements))),
         level=Level(case.choice("level", tuple(level.value for level in Level))),
         features=features,
         steps=tuple(_step(node, parsed) for node in step_nodes),
         documents=parsed,
-        one_sided=case.text("one_sided", default=""),
+        one_sided=row.one_sided or case.text("one_sided", default=""),
+        line=row.line,
     )
-    return None if len(problems.found) > before else scenario
 
 
 def shown(file: Path) -> Path:
@@ -300,8 +316,9 @@ def _expectation(node: Node) -> Expectation | None:
         ports=tuple(numbers),
         outcome=outcome,
         via=via,
-        by=_by(node),
+        by=_by(node, "by"),
         dry_run=_dry_run(node),
+        audited=_by(node, "audited"),
         dataplane=dataplane or None,
         line=node.line,
     )
@@ -325,8 +342,8 @@ def _check_ports(node: Node, target: Ref, ports: tuple[int, ...], via: str) -> N
             node.problem(f"{target} has no port {port}, only {', '.join(map(str, known))}{hint}", key="ports")
 
 
-def _by(node: Node) -> By | None:
-    child = node.child("by")
+def _by(node: Node, key: str) -> By | None:
+    child = node.child(key)
     if child is None:
         return None
     if child.value == "none":

@@ -227,6 +227,17 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
     return _passed(entries[0].describe())
 
 
+def judge_audit(policy: str | None, entries: Sequence[AccessEntry]) -> Verdict:
+    """Whether the data plane shows which AUDIT policy matched: namespace/name, None = none did."""
+    if not entries:
+        return _inconclusive("the access log does not tell what was audited")
+    for entry in entries:
+        if (entry.audited_by or None) != policy:
+            told, wanted = entry.audited_by or "no policy", policy or "no policy"
+            return _failed(Failure.WRONG_REASON, f"audited by {told}, it must be {wanted}")
+    return _passed("the audit is as promised")
+
+
 def judge_dry_run(
     wanted_allow: str | None,
     wanted_deny: str | None,

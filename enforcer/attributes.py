@@ -6,12 +6,11 @@ only attributes. Source: the AuthorizationPolicy reference, security.istio.io/v1
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-Check = Callable[[str], str | None]
-"""Says what is wrong with a value, as the end of a sentence that starts with the value; None = nothing."""
+from enforcer.documents import Check
 
 SERVICE_ACCOUNT_LIMIT = 320
 """Characters in one entry of serviceAccounts."""
@@ -23,7 +22,7 @@ class Layer(Enum):
     TCP = "tcp"
     """Any connection has it: addresses and ports."""
     TLS = "tls"
-    """Only mutual TLS carries it: the peer's identity, the server name."""
+    """Only TLS carries it: the peer's identity (mutual TLS between sidecars), the server name."""
     HTTP = "http"
     """Only an HTTP request has it; plain TCP never does."""
 

@@ -1,11 +1,11 @@
-"""The webhook's own authority and server certificate, made anew at each start.
+"""Certificates: authorities made here, and what they sign. Private keys are never written to a file system.
 
-The private keys never leave the process but for the moment in which OpenSSL reads the server's from a file
-that only this process can name.
+Python's TLS reads certificates from files only; `server_context` gives it one that lives in memory.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 import tempfile
@@ -20,64 +20,126 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID_DAYS = 365
+AUTHORITY_DAYS = 3650
 CLOCK_SKEW = timedelta(hours=1)
+"""A peer's clock may be behind by that much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """PEM texts. `authority` is what a client must trust."""
+    """PEM texts. `authority` is what a peer must trust."""
 
     authority: bytes
     chain: bytes
     key: bytes
 
 
-def make_certificate(names: Sequence[str], *, now: datetime | None = None) -> Certificate:
-    """A server certificate for these DNS names, signed by an authority made for it alone."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """Signs certificates. `key` never leaves the process but into the Secret that `identity` keeps."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def make_authority(name: str, *, now: datetime | None = None, days: int = AUTHORITY_DAYS) -> Authority:
+    """A self-signed authority."""
     start = (now or datetime.now(UTC)) - CLOCK_SKEW
-    end = start + timedelta(days=VALID_DAYS)
-    authority_key, server_key = (
-        ec.generate_private_key(ec.SECP256R1()),
-        ec.generate_private_key(ec.SECP256R1()),
-    )
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "enforcer webhook authority")])
-
-    def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(end)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-            )
-        )
-
-    authority = (
-        builder(issuer, authority_key)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        _builder(subject, subject, key, start, start + timedelta(days=days))
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign_certificates=True), critical=True)
-        .sign(authority_key, hashes.SHA256())
+        .sign(key, hashes.SHA256())
     )
-    server = (
-        builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]), server_key)
+    return Authority(certificate=certificate, key=key)
+
+
+def issue_server(authority: Authority, names: Sequence[str], *, now: datetime | None = None) -> Certificate:
+    """A server's certificate for these DNS names or IP addresses."""
+    start = now or datetime.now(UTC)
+    return _issue(
+        authority,
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]),
+        x509.SubjectAlternativeName([_general_name(name) for name in names]),
+        [ExtendedKeyUsageOID.SERVER_AUTH],
+        start,
+        start + timedelta(days=VALID_DAYS),
+    )
+
+
+def issue_workload(authority: Authority, uri: str, *, now: datetime, lifetime: timedelta) -> Certificate:
+    """A workload's certificate: its identity is the URI, its only name. For both ends of a connection."""
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+    return _issue(authority, x509.Name([]), names, usages, now, now + lifetime)
+
+
+def make_certificate(names: Sequence[str], *, now: datetime | None = None) -> Certificate:
+    """A server's certificate for these names, signed by an authority made for it alone."""
+    return issue_server(make_authority("enforcer webhook authority", now=now), names, now=now)
+
+
+def _issue(
+    authority: Authority,
+    subject: x509.Name,
+    names: x509.SubjectAlternativeName,
+    usages: list[x509.ObjectIdentifier],
+    start: datetime,
+    end: datetime,
+) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    signed = (
+        _builder(subject, authority.certificate.subject, key, start - CLOCK_SKEW, end)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .sign(authority_key, hashes.SHA256())
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        # A certificate without a subject is known by its names alone, so they must not be overlooked.
+        .add_extension(names, critical=not subject.rdns)
+        .sign(authority.key, hashes.SHA256())
     )
     return Certificate(
-        authority=authority.public_bytes(serialization.Encoding.PEM),
-        chain=server.public_bytes(serialization.Encoding.PEM),
-        key=server_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        authority=authority.pem,
+        chain=signed.public_bytes(serialization.Encoding.PEM),
+        key=key_pem(key),
     )
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:

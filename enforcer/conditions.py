@@ -21,6 +21,7 @@ TYPE = "Enforced"
 SETTLE_SECONDS = 0.5
 """A wait for sidecars shorter than this is not worth a write: the answer replaces it."""
 GONE_ALREADY = frozenset({404, 409})
+PLURALS = {"AuthorizationPolicy": "authorizationpolicies", "PeerAuthentication": "peerauthentications"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +170,8 @@ class Writer:
         return failed, min(due_in, default=None)
 
     async def _write(self, key: Key, document: Json, condition: Condition) -> bool:
-        path = (
-            f"/apis/security.istio.io/v1/namespaces/{key.namespace}/authorizationpolicies/{key.name}/status"
-        )
+        plural = PLURALS[key.kind]
+        path = f"/apis/security.istio.io/v1/namespaces/{key.namespace}/{plural}/{key.name}/status"
         try:
             answer = await asyncio.to_thread(self._api.patch, path, status_patch(document, condition))
         except KubeError as error:

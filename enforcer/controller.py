@@ -14,22 +14,33 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from enforcer import conditions, envoy_binary, ports, watch
-from enforcer.certificate import Certificate, make_certificate, server_context
+from enforcer import conditions, control_plane, envoy_binary, identity, ports, tokens, watch
+from enforcer.certificate import Authority, Certificate, issue_server, make_certificate, server_context
 from enforcer.conditions import Condition, Reach
+from enforcer.hooks import Hooks
 from enforcer.kube import Json, Kube, KubeError
 from enforcer.mesh import MeshOptions, load_options
 from enforcer.status import Board, SidecarStatus, Status
-from enforcer.watch import MUTATING, POLICIES, VALIDATING, Change, Event, Key, Listed, Watcher
-from enforcer.webhook import create_app, create_health_app, trust_patch
+from enforcer.tokens import Caller
+from enforcer.watch import (
+    PEER_AUTHENTICATIONS,
+    POLICIES,
+    Event,
+    Key,
+    Listed,
+    Watcher,
+)
+from enforcer.webhook import create_app, create_health_app
 from enforcer.world import KINDS, World
+from enforcer.xds import secrets
+from enforcer.xds.secrets import Secrets
 from enforcer.xds.server import Ads
 from enforcer.xds.session import Session
 from enforcer.xds.snapshot import Snapshot
@@ -61,13 +72,17 @@ class Controller:
         self._snapshot = 0
         self._serving = False
         self._reached: dict[str, int] = {}
-        self._hooks: dict[Key, Json] = {}
-        self._hooks_changed = asyncio.Event()
-        self._trusted: set[Key] = set()
         self._certificate: Certificate = make_certificate((options.webhook_service,))
+        self._hooks = Hooks(api, options, self._certificate.authority)
         self._runners: list[web.AppRunner] = []
         self.world = World(options)
-        self.ads = Ads(resolve=self._resolve, changed=self._answered)
+        self._authority: Authority | None = None
+        self.ads = Ads(
+            authenticate=self._authenticate,
+            resolve=self._resolve,
+            issue=self._issue,
+            changed=self._answered,
+        )
         self.board = Board(self.status)
         self.writer = conditions.Writer(api, self._wanted)
         self.bound: dict[str, int] = {}
@@ -78,22 +93,14 @@ class Controller:
 
     @property
     def ready(self) -> bool:
-        return self._serving and self._trusted == self._webhook_keys
-
-    @property
-    def _webhook_keys(self) -> set[Key]:
-        names = {
-            MUTATING.name: self._options.mutating_webhook,
-            VALIDATING.name: self._options.validating_webhook,
-        }
-        return {Key(kind=kind, namespace="", name=name) for kind, name in names.items()}
+        return self._serving and not self._hooks.missing
 
     def _waiting_for(self) -> str:
         if not self.world.synced:
             return "waiting for the first list of every kind"
         if not self._serving:
             return "starting to serve"
-        missing = ", ".join(sorted(str(key) for key in self._webhook_keys - self._trusted))
+        missing = ", ".join(sorted(map(str, self._hooks.missing)))
         return f"waiting to be trusted by {missing}"
 
     async def run(self) -> None:
@@ -117,11 +124,13 @@ class Controller:
             while not self.world.synced:
                 if await self._stopped_before(self._take()):
                     return
+            if await self._stopped_before(self._keep_authority()):
+                return
             await self._serve()
             tasks = [
                 asyncio.create_task(self._process(), name="events"),
                 asyncio.create_task(self.writer.run(), name="conditions"),
-                asyncio.create_task(self._keep_trusted(), name="trust"),
+                asyncio.create_task(self._hooks.run(), name="trust"),
             ]
             self._after_batch()
             stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
@@ -152,6 +161,25 @@ class Controller:
         task.cancel()
         return True
 
+    async def _keep_authority(self) -> None:
+        """Raises AuthorityError."""
+        delays = watch.backoff()
+        while self._authority is None:
+            try:
+                self._authority = await asyncio.to_thread(
+                    identity.keep_authority, self._api, self._options.root_namespace
+                )
+            except KubeError as error:
+                log.warning("the mesh's authority: %s", error)
+                await asyncio.sleep(next(delays))
+
+    @property
+    def authority(self) -> Authority:
+        """The mesh's; known before anything is served."""
+        if self._authority is None:
+            raise RuntimeError("nothing is served before the authority is known")
+        return self._authority
+
     async def _serve_health(self) -> None:
         await self._listen(
             "health",
@@ -162,8 +190,10 @@ class Controller:
 
     async def _serve(self) -> None:
         host, port = self._addresses.xds
-        self.bound["xds"] = await self.ads.start(f"{host}:{port}")
-        app = create_app(options=self._options, ready=lambda: self._serving)
+        certificate = issue_server(self.authority, (control_plane.host_of(self._options.xds_address),))
+        self.bound["xds"] = await self.ads.start(f"{host}:{port}", certificate)
+        root = self.authority.pem.decode()
+        app = create_app(options=self._options, root=root, ready=lambda: self._serving)
         await self._listen("webhook", app, self._addresses.webhook, tls=server_context(self._certificate))
         self._serving = True
         log.info("serving %d workloads", len(self.world.workloads))
@@ -194,16 +224,7 @@ class Controller:
         if kind in KINDS:
             self.world.apply(event)
             return
-        match event:
-            case Change(key=key, document=document):
-                self._hooks.pop(key, None)
-                if document is not None:
-                    self._hooks[key] = document
-            case Listed(documents=documents):
-                self._hooks = {key: doc for key, doc in self._hooks.items() if key.kind != kind} | dict(
-                    documents
-                )
-        self._hooks_changed.set()
+        self._hooks.apply(event)
 
     def _after_batch(self) -> None:
         self._snapshot += 1
@@ -218,7 +239,21 @@ class Controller:
         self.board.changed()
         self.writer.notify()
 
+    async def _authenticate(self, token: str) -> Caller:
+        return await asyncio.to_thread(tokens.review, self._api, token)
+
+    def _issue(self, session: Session) -> Secrets:
+        uri = session.identity.uri(self._options.trust_domain)
+        log.info("a certificate of %s for %s", uri, session.node)
+        return secrets.issue(
+            self.authority, uri, lifetime=timedelta(seconds=self._options.certificate_seconds)
+        )
+
     def _resolve(self, session: Session) -> Snapshot | None:
+        workload = self.world.workloads.get(session.node)
+        if workload is None or workload.uid != session.uid:
+            # Another pod of the same name: what the one gets is not the other's.
+            return None
         return self.world.snapshot(session.node, ipv6=session.ipv6)
 
     def _in_sync(self, node: str) -> bool:
@@ -253,7 +288,8 @@ class Controller:
     def _wanted(self) -> dict[Key, tuple[Json, Condition]]:
         return {
             key: (document, self._condition(key, document))
-            for key, document in self.world.documents(POLICIES.name).items()
+            for kind in (POLICIES.name, PEER_AUTHENTICATIONS.name)
+            for key, document in self.world.documents(kind).items()
         }
 
     def _condition(self, key: Key, document: Json) -> Condition:
@@ -273,42 +309,6 @@ class Controller:
             dry_run=policy is not None and policy.dry_run,
             reaches=reaches,
         )
-
-    async def _keep_trusted(self) -> None:
-        """Keeps our authority in the webhook configurations, whoever overwrites them."""
-        delays = watch.backoff()
-        timeout: float | None = None
-        while True:
-            # The timeout: a failed write is due again.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._hooks_changed.wait(), timeout)
-            self._hooks_changed.clear()
-            failed = False
-            for key in sorted(self._webhook_keys):
-                failed |= not await self._trust(key)
-            timeout = next(delays) if failed else None
-            if not failed:
-                delays = watch.backoff()
-
-    async def _trust(self, key: Key) -> bool:
-        document = self._hooks.get(key)
-        if document is None:
-            self._trusted.discard(key)
-            return True
-        patch = trust_patch(document, self._certificate.authority)
-        if patch:
-            self._trusted.discard(key)
-            kind = MUTATING if key.kind == MUTATING.name else VALIDATING
-            path = f"{kind.path}/{key.name}"
-            try:
-                await asyncio.to_thread(
-                    self._api.patch, path, patch, content_type="application/json-patch+json"
-                )
-            except KubeError as error:
-                log.warning("%s: %s", key, error)
-                return False
-        self._trusted.add(key)
-        return True
 
 
 async def _run(api: Kube, options: MeshOptions, addresses: Addresses) -> None:

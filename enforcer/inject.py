@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from enforcer import ports
+from enforcer import control_plane, ports, sidecar
 from enforcer.errors import EnforcerError
 from enforcer.mesh import Exempt, MeshOptions
+from enforcer.tokens import AUDIENCE
 
 Json = dict[str, Any]
 
@@ -19,6 +20,8 @@ STATUS_ANNOTATION = "sidecar.istio.io/status"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 EXCLUDE_INBOUND = "traffic.sidecar.istio.io/excludeInboundPorts"
 EXCLUDE_OUTBOUND = "traffic.sidecar.istio.io/excludeOutboundPorts"
+TOKEN_VOLUME, RUN_VOLUME = "authz-token", "authz-run"
+TOKEN_SECONDS = 3600
 
 
 class InjectionError(EnforcerError):
@@ -33,8 +36,10 @@ class Injection:
     warning: str | None = None
 
 
-def inject(pod: Json, options: MeshOptions) -> Injection:
+def inject(pod: Json, options: MeshOptions, *, root: str) -> Injection:
     """The patch for a pod of a namespace that wants sidecars. Raises InjectionError.
+
+    `root` is the mesh's root certificate (PEM), by which the sidecar knows its control plane.
 
     Whether the namespace wants them is the API server's to say, by the webhook's namespaceSelector: our own
     copy of the label may be older than the pod.
@@ -51,17 +56,26 @@ def inject(pod: Json, options: MeshOptions) -> Injection:
             warning="a pod in the host's network gets no sidecar: AuthorizationPolicies do not protect it"
         )
     patch = [
-        *_append(spec, "/spec", "initContainers", _init_container(annotations, options)),
-        *_append(spec, "/spec", "containers", _sidecar_container(options)),
+        *_append(spec, "initContainers", [_init_container(annotations, options)]),
+        *_append(spec, "containers", [_sidecar_container(options, root)]),
+        *_append(spec, "volumes", _volumes()),
         *_annotate(pod),
     ]
     return Injection(patch=tuple(patch))
 
 
-def _append(parent: Json, path: str, name: str, value: Json) -> list[Json]:
-    if parent.get(name):
-        return [{"op": "add", "path": f"{path}/{name}/-", "value": value}]
-    return [{"op": "add", "path": f"{path}/{name}", "value": [value]}]
+def _append(spec: Json, name: str, values: list[Json]) -> list[Json]:
+    if spec.get(name):
+        return [{"op": "add", "path": f"/spec/{name}/-", "value": value} for value in values]
+    return [{"op": "add", "path": f"/spec/{name}", "value": values}]
+
+
+def _volumes() -> list[Json]:
+    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": control_plane.TOKEN}
+    return [
+        {"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}},
+        {"name": RUN_VOLUME, "emptyDir": {"medium": "Memory"}},
+    ]
 
 
 def _annotate(pod: Json) -> list[Json]:
@@ -120,7 +134,7 @@ def _init_container(annotations: Json, options: MeshOptions) -> Json:
     }
 
 
-def _sidecar_container(options: MeshOptions) -> Json:
+def _sidecar_container(options: MeshOptions, root: str) -> Json:
     marked = options.exempt is Exempt.MARK
     return {
         "name": SIDECAR,
@@ -133,6 +147,7 @@ def _sidecar_container(options: MeshOptions) -> Json:
             _from_field("POD_NAMESPACE", "metadata.namespace"),
             _from_field("POD_IP", "status.podIP"),
             {"name": "XDS_ADDRESS", "value": options.xds_address},
+            {"name": "MESH_ROOT", "value": root},
             {"name": "PROXY_MARK", "value": str(ports.MARK if marked else 0)},
         ],
         "ports": [{"name": "ready", "containerPort": ports.READY, "protocol": "TCP"}],
@@ -146,6 +161,10 @@ def _sidecar_container(options: MeshOptions) -> Json:
             "requests": {"cpu": "10m", "memory": "64Mi"},
             "limits": {"memory": "512Mi"},
         },
+        "volumeMounts": [
+            {"name": TOKEN_VOLUME, "mountPath": str(sidecar.TOKEN_DIRECTORY), "readOnly": True},
+            {"name": RUN_VOLUME, "mountPath": str(sidecar.RUN_DIRECTORY)},
+        ],
         "securityContext": _sidecar_security(marked=marked),
     }
 

@@ -144,6 +144,10 @@ class Kube:
         }
         return EventStream(self._request("GET", path, query=query, read_seconds=seconds + READ_SECONDS))
 
+    def create(self, path: str, body: object) -> Json:
+        """Creates an object; what came of it. Raises KubeError."""
+        return self._read(self._request("POST", path, query={}, body=body, content_type="application/json"))
+
     def patch(self, path: str, body: object, *, content_type: str = "application/merge-patch+json") -> Json:
         """Patches an object. Raises KubeError."""
         return self._read(self._request("PATCH", path, query={}, body=body, content_type=content_type))

@@ -25,6 +25,24 @@ class Exempt(Enum):
     """By user: Envoy runs as its own user and needs no capability."""
 
 
+CLUSTER_LOCAL = "cluster.local"
+"""The trust domain of a mesh that names none; in a policy's principals it stands for the mesh's own."""
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Whose identities a policy can mean: `domain` is the mesh's own, `aliases` are its other names."""
+
+    domain: str = CLUSTER_LOCAL
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """All of them, the mesh's own first, each once."""
+        return tuple(dict.fromkeys((self.domain, *self.aliases)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshOptions:
     """Everything an operator may set. Names are the keys of `mesh.yaml` in camelCase."""
@@ -37,6 +55,14 @@ class MeshOptions:
     mutating_webhook: str = "enforcer-injector"
     validating_webhook: str = "enforcer-validator"
     webhook_service: str = "enforcer.authz-system.svc"
+    trust_domain: str = CLUSTER_LOCAL
+    trust_domain_aliases: tuple[str, ...] = ()
+    certificate_seconds: int = 24 * 3600
+    """How long a workload's certificate is valid; it is replaced after half of that."""
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(domain=self.trust_domain, aliases=self.trust_domain_aliases)
 
 
 def _key(name: str) -> str:
@@ -66,8 +92,27 @@ def _typed(key: str, name: str, value: object) -> object:
         except ValueError:
             choices = " or ".join(choice.value for choice in Exempt)
             raise MeshError(f"mesh option {key} must be {choices}, not {value!r}") from None
+    if isinstance(default, tuple):
+        if not isinstance(value, list):
+            raise MeshError(f"mesh option {key} must be a list, not {value!r}")
+        return tuple(_trust_domain(key, item) for item in value)
+    if name == "trust_domain":
+        return _trust_domain(key, value)
+    if isinstance(default, int):
+        # bool is an int, too, to Python.
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise MeshError(f"mesh option {key} must be a number of seconds, not {value!r}")
+        return value
     if not isinstance(value, str) or not value:
         raise MeshError(f"mesh option {key} must be text, not {value!r}")
+    return value
+
+
+def _trust_domain(key: str, value: object) -> str:
+    """SPIFFE's rule for the name of a trust domain; without it a name could reach into the path behind it."""
+    if not isinstance(value, str) or not _TRUST_DOMAIN.fullmatch(value):
+        rule = "1 to 255 lower-case letters, digits, dots, dashes or underscores"
+        raise MeshError(f"mesh option {key}: {value!r} is not a trust domain ({rule})")
     return value
 
 

@@ -1,17 +1,17 @@
 """AuthorizationPolicy as the enforcer thinks of it, and how a document becomes one."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from enforcer.attributes import (
     OPERATION_FIELDS,
     SOURCE_FIELDS,
-    Check,
     Field,
     Layer,
     condition_attribute,
 )
+from enforcer.documents import Problems, as_list, as_mapping, as_strings, quote, read_selector
 from enforcer.errors import PolicyError
 
 DRY_RUN_ANNOTATION = "istio.io/dry-run"
@@ -95,18 +95,14 @@ def examine(document: Mapping[str, object]) -> tuple[Policy, tuple[PolicyError, 
     Where a part is unreadable, the strictest reading stands in: action DENY, the whole namespace, enforced.
     """
     problems: list[PolicyError] = []
-    unsupported: list[str] = []
-    metadata = _mapping(document.get("metadata"), "metadata", problems)
-    spec = _mapping(document.get("spec"), "spec", problems, known=_SPEC)
+    metadata = as_mapping(document.get("metadata"), "metadata", problems)
+    spec = as_mapping(document.get("spec"), "spec", problems, known=_SPEC)
     action = _action(spec, problems)
-    if action is Action.CUSTOM:
-        unsupported.append(
-            "spec.action: CUSTOM needs an external authorizer, which this enforcer cannot call"
-        )
-    selector = _selector(spec, problems)
+    selector = read_selector(spec, problems)
     targets = [name for name in ("targetRef", "targetRefs") if spec.get(name)]
-    if selector is not None and targets:
-        problems.append(PolicyError("spec", f"only one of selector and {targets[0]} can be set"))
+    scopes = [*(["selector"] if selector is not None else []), *targets]
+    if len(scopes) > 1:
+        problems.append(PolicyError("spec", f"only one of {scopes[0]} and {scopes[1]} can be set"))
     policy = Policy(
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
@@ -117,18 +113,17 @@ def examine(document: Mapping[str, object]) -> tuple[Policy, tuple[PolicyError, 
         selector=selector,
         targets_gateway=selector is None and bool(targets),
         rules=tuple(
-            _rule(item, f"spec.rules[{index}]", problems, unsupported)
-            for index, item in enumerate(_list(spec.get("rules"), "spec.rules", problems))
+            _rule(item, f"spec.rules[{index}]", problems)
+            for index, item in enumerate(as_list(spec.get("rules"), "spec.rules", problems))
         ),
         dry_run=_dry_run(metadata, problems),
-        unsupported=tuple(unsupported),
+        unsupported=(_CUSTOM,) if action is Action.CUSTOM else (),
     )
     return policy, tuple(problems)
 
 
+_CUSTOM = "spec.action: CUSTOM needs an external authorizer, which this enforcer cannot call"
 _SPEC = ("action", "selector", "targetRef", "targetRefs", "rules", "provider")
-
-Problems = list[PolicyError]
 
 
 def _action(spec: Mapping[str, object], problems: Problems) -> Action:
@@ -139,47 +134,29 @@ def _action(spec: Mapping[str, object], problems: Problems) -> Action:
         return Action(written)
     except ValueError:
         known = ", ".join(action.value for action in Action)
-        problems.append(PolicyError("spec.action", f"{_quote(written)} is not one of {known}"))
+        problems.append(PolicyError("spec.action", f"{quote(written)} is not one of {known}"))
         return Action.DENY
 
 
-def _selector(spec: Mapping[str, object], problems: Problems) -> Mapping[str, str] | None:
-    if spec.get("selector") is None:
-        return None
-    before = len(problems)
-    selector = _mapping(spec["selector"], "spec.selector", problems, known=("matchLabels",))
-    path = "spec.selector.matchLabels"
-    labels = _mapping(selector.get("matchLabels"), path, problems)
-    for key, value in labels.items():
-        where = f"{path}[{key}]"
-        if not key:
-            problems.append(PolicyError(path, "a label has an empty key"))
-        elif not isinstance(value, str):
-            problems.append(PolicyError(where, f"{_quote(value)} is not a string"))
-        elif "*" in key or "*" in value:
-            problems.append(PolicyError(where, f"{_quote(value)} has a wildcard; labels are matched exactly"))
-    return {key: str(value) for key, value in labels.items()} if len(problems) == before else None
-
-
 def _dry_run(metadata: Mapping[str, object], problems: Problems) -> bool:
-    annotations = _mapping(metadata.get("annotations"), "metadata.annotations", problems)
+    annotations = as_mapping(metadata.get("annotations"), "metadata.annotations", problems)
     if DRY_RUN_ANNOTATION not in annotations:
         return False
     written = annotations[DRY_RUN_ANNOTATION]
     if not isinstance(written, str) or written not in _BOOLEANS:
         path = f"metadata.annotations[{DRY_RUN_ANNOTATION}]"
-        problems.append(PolicyError(path, f'{_quote(written)} is not a boolean; write "true" or "false"'))
+        problems.append(PolicyError(path, f'{quote(written)} is not a boolean; write "true" or "false"'))
         return False
     return _BOOLEANS[written]
 
 
-def _rule(item: object, path: str, problems: Problems, unsupported: list[str]) -> Rule:
-    rule = _mapping(item, path, problems, known=("from", "to", "when"), required=True)
+def _rule(item: object, path: str, problems: Problems) -> Rule:
+    rule = as_mapping(item, path, problems, known=("from", "to", "when"), required=True)
 
     def clauses(name: str, member: str, fields: Mapping[str, Field]) -> tuple[Clause, ...]:
         return tuple(
-            _clause(entry, f"{path}.{name}[{index}]", member, fields, problems, unsupported)
-            for index, entry in enumerate(_list(rule.get(name), f"{path}.{name}", problems))
+            _clause(entry, f"{path}.{name}[{index}]", member, fields, problems)
+            for index, entry in enumerate(as_list(rule.get(name), f"{path}.{name}", problems))
         )
 
     return Rule(
@@ -187,8 +164,8 @@ def _rule(item: object, path: str, problems: Problems, unsupported: list[str]) -
         operations=clauses("to", "operation", OPERATION_FIELDS),
         when=tuple(
             condition
-            for index, entry in enumerate(_list(rule.get("when"), f"{path}.when", problems))
-            if (condition := _condition(entry, f"{path}.when[{index}]", problems, unsupported))
+            for index, entry in enumerate(as_list(rule.get("when"), f"{path}.when", problems))
+            if (condition := _condition(entry, f"{path}.when[{index}]", problems))
         ),
     )
 
@@ -199,18 +176,15 @@ def _clause(
     member: str,
     fields: Mapping[str, Field],
     problems: Problems,
-    unsupported: list[str],
 ) -> Clause:
-    entry = _mapping(item, path, problems, known=(member,), required=True)
+    entry = as_mapping(item, path, problems, known=(member,), required=True)
     path = f"{path}.{member}"
-    body = _mapping(entry.get(member), path, problems, known=fields)
+    body = as_mapping(entry.get(member), path, problems, known=fields)
     conditions = []
     for name, field in fields.items():
-        values = _strings(body.get(name), f"{path}.{name}", field.problem, problems)
+        values = as_strings(body.get(name), f"{path}.{name}", field.problem, problems)
         if not values:
             continue
-        if field.attribute.layer is Layer.TLS:
-            unsupported.append(_needs_tls(f"{path}.{name}"))
         conditions.append(
             Condition(
                 key=field.attribute.key,
@@ -232,77 +206,18 @@ def _check_service_accounts(source: Mapping[str, object], path: str, problems: P
         problems.append(PolicyError(path, f"{accounts[0]} cannot stand together with {others[0]}"))
 
 
-def _condition(item: object, path: str, problems: Problems, unsupported: list[str]) -> Condition | None:
-    entry = _mapping(item, path, problems, known=("key", "values", "notValues"), required=True)
+def _condition(item: object, path: str, problems: Problems) -> Condition | None:
+    entry = as_mapping(item, path, problems, known=("key", "values", "notValues"), required=True)
     key = entry.get("key")
     if not isinstance(key, str) or not key:
         problems.append(PolicyError(f"{path}.key", "must name an attribute, such as destination.port"))
         return None
     attribute = condition_attribute(key)
     if isinstance(attribute, str):
-        problems.append(PolicyError(f"{path}.key", f"{_quote(key)} {attribute}"))
+        problems.append(PolicyError(f"{path}.key", f"{quote(key)} {attribute}"))
         return None
-    values = _strings(entry.get("values"), f"{path}.values", attribute.problem, problems)
-    not_values = _strings(entry.get("notValues"), f"{path}.notValues", attribute.problem, problems)
+    values = as_strings(entry.get("values"), f"{path}.values", attribute.problem, problems)
+    not_values = as_strings(entry.get("notValues"), f"{path}.notValues", attribute.problem, problems)
     if not entry.get("values") and not entry.get("notValues"):
-        problems.append(PolicyError(path, f"{_quote(key)} needs values or notValues"))
-    if attribute.layer is Layer.TLS:
-        unsupported.append(_needs_tls(f"{path}.key", key))
+        problems.append(PolicyError(path, f"{quote(key)} needs values or notValues"))
     return Condition(key=key, layer=attribute.layer, values=values, not_values=not_values)
-
-
-def _needs_tls(path: str, key: str = "") -> str:
-    subject = f"{_quote(key)} " if key else ""
-    return f"{path}: {subject}needs mutual TLS between workloads, which this enforcer does not offer"
-
-
-def _mapping(
-    value: object,
-    path: str,
-    problems: Problems,
-    *,
-    known: Collection[str] | None = None,
-    required: bool = False,
-) -> Mapping[str, object]:
-    """A mapping's content; null is an empty one unless `required`. Fields outside `known` are problems:
-    dropping a condition that we do not know would widen the rule."""
-    if value is None and not required:
-        return {}
-    if not isinstance(value, Mapping):
-        problems.append(PolicyError(path, f"{_quote(value)} is not an object"))
-        return {}
-    for name in value:
-        if known is not None and name not in known:
-            problems.append(PolicyError(f"{path}.{name}", "is not a known field"))
-    return value
-
-
-def _list(value: object, path: str, problems: Problems) -> list[object]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        problems.append(PolicyError(path, f"{_quote(value)} is not a list"))
-        return []
-    return value
-
-
-def _strings(value: object, path: str, check: Check, problems: Problems) -> tuple[str, ...]:
-    """The list's strings that pass the check; each of the others is a problem."""
-    good = []
-    for index, item in enumerate(_list(value, path, problems)):
-        wrong: str | None
-        if not isinstance(item, str):
-            wrong = "is not a string"
-        elif not item:
-            wrong = "is empty"
-        else:
-            wrong = check(item)
-        if wrong:
-            problems.append(PolicyError(f"{path}[{index}]", f"{_quote(item)} {wrong}"))
-        else:
-            good.append(str(item))
-    return tuple(good)
-
-
-def _quote(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else "null" if value is None else str(value)

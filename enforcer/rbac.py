@@ -7,6 +7,7 @@ order of the ids' bytes, so of several matching rules the first in that order is
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from envoy.config.core.v3.address_pb2 import CidrRange
 from envoy.config.listener.v3.listener_components_pb2 import Filter
@@ -17,8 +18,11 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from enforcer import identity_matchers
 from enforcer.attributes import Layer
-from enforcer.policy import Action, Clause, Policy, Rule
+from enforcer.identity_matchers import meant
+from enforcer.mesh import Trust
+from enforcer.policy import Action, Clause, Condition, Policy, Rule
 
 FILTER_NAME = "envoy.filters.network.rbac"
 STAT_PREFIX = "tcp."
@@ -47,26 +51,30 @@ def policy_id(policy: Policy, rule: int) -> str:
     return f"ns[{policy.namespace}]-policy[{policy.name}]-rule[{rule}]"
 
 
-def network_filters(policies: Sequence[Policy]) -> list[Filter]:
+def network_filters(policies: Sequence[Policy], *, trust: Trust) -> list[Filter]:
     """The filters of a workload that these policies govern, to stand before tcp_proxy; none = open.
 
     Order: AUDIT, DENY, ALLOW, attribution. Enforced policies are a filter's rules, dry-run ones its shadow
     rules, which count and log but never close. One set of policies always gives the same bytes.
+
+    The same filters serve connections with and without mutual TLS: without it the peer has no identity, so
+    what asks for one never matches, and what excludes one does.
     """
     plan = [_fail_closed(policy) for policy in policies]
-    allow = _rules(Action.ALLOW, plan, dry_run=False)
+    rules = partial(_rules, plan, trust)
+    allow = rules(Action.ALLOW, dry_run=False)
     filters = [
         # Shadow rules, because plain ones of action LOG do not tell which policy matched. Trial or not, an
         # AUDIT policy only ever reports.
-        _filter(rules=None, shadow_rules=_rules(Action.AUDIT, plan), shadow_prefix=AUDIT_PREFIX),
+        _filter(rules=None, shadow_rules=rules(Action.AUDIT), shadow_prefix=AUDIT_PREFIX),
         _filter(
-            rules=_rules(Action.DENY, plan, dry_run=False),
-            shadow_rules=_rules(Action.DENY, plan, dry_run=True),
+            rules=rules(Action.DENY, dry_run=False),
+            shadow_rules=rules(Action.DENY, dry_run=True),
             shadow_prefix=DRY_RUN_DENY_PREFIX,
         ),
         _filter(
             rules=allow,
-            shadow_rules=_rules(Action.ALLOW, plan, dry_run=True),
+            shadow_rules=rules(Action.ALLOW, dry_run=True),
             shadow_prefix=DRY_RUN_ALLOW_PREFIX,
         ),
         # Only admitted connections come past the ALLOW filter: its copy names what admitted them.
@@ -89,7 +97,9 @@ def _fail_closed(policy: Policy) -> Policy:
 _RBAC_ACTIONS = {Action.ALLOW: RBAC.ALLOW, Action.DENY: RBAC.DENY, Action.AUDIT: RBAC.LOG}
 
 
-def _rules(action: Action, policies: Iterable[Policy], *, dry_run: bool | None = None) -> RBAC | None:
+def _rules(
+    policies: Iterable[Policy], trust: Trust, action: Action, *, dry_run: bool | None = None
+) -> RBAC | None:
     """The rule set of one action, enforced or dry-run (None: both); None where no policy belongs to it.
 
     An ALLOW set that is there but empty (no rules, or all of them dropped) admits nothing.
@@ -100,7 +110,7 @@ def _rules(action: Action, policies: Iterable[Policy], *, dry_run: bool | None =
     return RBAC(
         action=_RBAC_ACTIONS[action],
         policies={
-            policy_id(policy, index): _compile(on_tcp)
+            policy_id(policy, index): _compile(on_tcp, policy.namespace, trust)
             for policy in chosen
             for index, rule in enumerate(policy.rules)
             if (on_tcp := without_http(rule, action)) is not None
@@ -127,13 +137,18 @@ def _tcp_part(clause: Clause) -> Clause:
     return tuple(condition for condition in clause if condition.layer is not Layer.HTTP)
 
 
-def _compile(rule: Rule) -> RbacPolicy:
+def _compile(rule: Rule, namespace: str, trust: Trust) -> RbacPolicy:
     """Envoy judges destination and source apart: each `when` condition joins the side of its attribute."""
-    when_permissions = tuple(condition for condition in rule.when if condition.key in _PERMISSIONS.matchers)
-    when_principals = tuple(condition for condition in rule.when if condition.key in _PRINCIPALS.matchers)
+
+    def side(side: _Side, entries: tuple[Clause, ...]) -> list[Message]:
+        when = tuple(condition for condition in rule.when if condition.key in side.matchers)
+        return [
+            _match([meant(each, namespace=namespace, trust=trust) for each in (*entry, *when)], side)
+            for entry in entries or ((),)
+        ]
+
     return RbacPolicy(
-        permissions=[_match((*part, *when_permissions), _PERMISSIONS) for part in rule.operations or ((),)],
-        principals=[_match((*part, *when_principals), _PRINCIPALS) for part in rule.sources or ((),)],
+        permissions=side(_PERMISSIONS, rule.operations), principals=side(_PRINCIPALS, rule.sources)
     )
 
 
@@ -148,7 +163,7 @@ class _Side:
     negated: Callable[[Message], Message]
 
 
-def _match(clause: Clause, side: _Side) -> Message:
+def _match(clause: Iterable[Condition], side: _Side) -> Message:
     """Every condition of the clause: one of its values, none of its not_values."""
     demands = []
     for condition in clause:
@@ -172,12 +187,11 @@ def _cidr(value: str) -> CidrRange:
     )
 
 
-# The attributes of Layer.TLS take their rows in these two tables once workloads speak mutual TLS; until then
-# a policy that uses one is unsupported and never gets this far.
 _PERMISSIONS = _Side(
     matchers={
         "destination.port": lambda value: Permission(destination_port=int(value)),
         "destination.ip": lambda value: Permission(destination_ip=_cidr(value)),
+        "connection.sni": identity_matchers.server_name,
     },
     anything=lambda: Permission(any=True),
     every=lambda parts: Permission(and_rules=Permission.Set(rules=parts)),
@@ -189,6 +203,10 @@ _PRINCIPALS = _Side(
     matchers={
         "source.ip": lambda value: Principal(direct_remote_ip=_cidr(value)),
         "remote.ip": lambda value: Principal(remote_ip=_cidr(value)),
+        "source.principal": identity_matchers.principal,
+        "source.namespace": identity_matchers.namespace,
+        "source.serviceAccount": identity_matchers.service_account,
+        "source.trustDomain": identity_matchers.trust_domain,
     },
     anything=lambda: Principal(any=True),
     every=lambda parts: Principal(and_ids=Principal.Set(ids=parts)),

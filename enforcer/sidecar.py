@@ -8,7 +8,6 @@ away.
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,31 +15,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enforcer import ports
+from enforcer import control_plane, ports
+from enforcer.control_plane import TOKEN, XDS_CLUSTER, SidecarError, endpoints, socket_address
 from enforcer.envoy_binary import find_envoy
-from enforcer.errors import EnforcerError
 
 Json = dict[str, Any]
 
-SOL_SOCKET, SO_MARK = 1, 36
 DRAIN_SECONDS = 5
 """How long connections that a policy change does not concern live on; then Envoy cuts them."""
-XDS_CLUSTER = "control-plane"
 ADMIN_CLUSTER = "administration"
 IPV6_ADDRESSES = Path("/proc/net/if_inet6")
+TOKEN_DIRECTORY = Path("/var/run/secrets/authz-enforcer")
+"""Where the pod's token for the control plane is mounted, as `token`; renewed there by the kubelet."""
+RUN_DIRECTORY = Path("/var/run/authz")
+"""A writable place that is gone with the pod. No secret is written there."""
 
-
-class SidecarError(EnforcerError):
-    """The environment does not say what the sidecar must know."""
+REQUIRED = ("POD_NAMESPACE", "POD_NAME", "XDS_ADDRESS", "MESH_ROOT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What a bootstrap depends on. `xds` is host:port; `mark` 0 sets no socket mark."""
+    """What a bootstrap depends on. `xds` is host:port; `root` what its certificate must lead to (PEM);
+    `mark` 0 sets no socket mark."""
 
     namespace: str
     pod: str
     xds: str
+    root: str
+    tokens: Path = TOKEN_DIRECTORY
+    run: Path = RUN_DIRECTORY
     ip: str = ""
     mark: int = ports.MARK
     ipv6: bool = False
@@ -48,7 +51,7 @@ class Sidecar:
 
 def read_environment(environment: Mapping[str, str], *, ipv6: bool) -> Sidecar:
     """The sidecar that the pod's environment describes. Raises SidecarError."""
-    missing = [name for name in ("POD_NAMESPACE", "POD_NAME", "XDS_ADDRESS") if not environment.get(name)]
+    missing = [name for name in REQUIRED if not environment.get(name)]
     if missing:
         raise SidecarError(f"{', '.join(missing)} must be set in the environment")
     mark = environment.get("PROXY_MARK", str(ports.MARK))
@@ -59,6 +62,9 @@ def read_environment(environment: Mapping[str, str], *, ipv6: bool) -> Sidecar:
         pod=environment["POD_NAME"],
         ip=environment.get("POD_IP", ""),
         xds=environment["XDS_ADDRESS"],
+        root=environment["MESH_ROOT"],
+        tokens=Path(environment.get("TOKEN_DIRECTORY", TOKEN_DIRECTORY)),
+        run=Path(environment.get("RUN_DIRECTORY", RUN_DIRECTORY)),
         mark=int(mark),
         ipv6=ipv6,
     )
@@ -86,7 +92,7 @@ def build_bootstrap(sidecar: Sidecar) -> Json:
             "cluster": sidecar.namespace,
             "metadata": {"ipv6": sidecar.ipv6, "pod_ip": sidecar.ip},
         },
-        "admin": {"address": _address("127.0.0.1", ports.ADMIN)},
+        "admin": {"address": socket_address("127.0.0.1", ports.ADMIN)},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "GRPC",
@@ -106,57 +112,29 @@ def build_bootstrap(sidecar: Sidecar) -> Json:
             "cds_config": from_control_plane,
         },
         "static_resources": {
-            "clusters": [_control_plane(sidecar), _administration()],
+            "clusters": [
+                control_plane.cluster(
+                    sidecar.xds, root=sidecar.root, tokens=sidecar.tokens, run=sidecar.run, mark=sidecar.mark
+                ),
+                _administration(),
+            ],
             "listeners": [_readiness()],
         },
     }
 
 
-def _address(host: str, port: int) -> Json:
-    return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _endpoints(name: str, host: str, port: int) -> Json:
-    endpoint = {"endpoint": {"address": _address(host, port)}}
-    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
-
-
-def _control_plane(sidecar: Sidecar) -> Json:
-    host, port = _split(sidecar.xds)
-    cluster: Json = {
-        "name": XDS_CLUSTER,
-        "connect_timeout": "1s",
-        "load_assignment": _endpoints(XDS_CLUSTER, host, port),
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {
-                    # Finds a control plane that vanished without a word.
-                    "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "5s"}}
-                },
-            }
-        },
+def write_token_resource(sidecar: Sidecar) -> None:
+    """Writes what tells Envoy where its token is: it reads such a reference from files only, and again when
+    the token's directory changes. Raises SidecarError."""
+    resource = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": TOKEN,
+        "generic_secret": {"secret": {"filename": str(sidecar.tokens / TOKEN)}},
     }
-    if _is_ip(host):
-        cluster["type"] = "STATIC"
-    else:
-        cluster["type"] = "STRICT_DNS"
-        cluster["dns_lookup_family"] = "V4_PREFERRED"
-        cluster["dns_refresh_rate"] = "5s"
-        cluster["dns_failure_refresh_rate"] = {"base_interval": "0.1s", "max_interval": "1s"}
-        # The C library's resolver reads the pod's hosts file and search list as every application does.
-        cluster["typed_dns_resolver_config"] = {
-            "name": "envoy.network.dns_resolver.getaddrinfo",
-            "typed_config": {
-                "@type": "type.googleapis.com/"
-                "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig"
-            },
-        }
-    if sidecar.mark:
-        # Envoy's own way to the control plane must not be redirected to Envoy.
-        mark = {"level": SOL_SOCKET, "name": SO_MARK, "int_value": sidecar.mark, "state": "STATE_PREBIND"}
-        cluster["upstream_bind_config"] = {"socket_options": [mark]}
-    return cluster
+    try:
+        (sidecar.run / f"{TOKEN}.json").write_text(json.dumps({"resources": [resource]}))
+    except OSError as error:
+        raise SidecarError(f"{sidecar.run} must be writable: {error}") from error
 
 
 def _administration() -> Json:
@@ -164,7 +142,7 @@ def _administration() -> Json:
         "name": ADMIN_CLUSTER,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": _endpoints(ADMIN_CLUSTER, "127.0.0.1", ports.ADMIN),
+        "load_assignment": endpoints(ADMIN_CLUSTER, "127.0.0.1", ports.ADMIN),
     }
 
 
@@ -190,26 +168,11 @@ def _readiness() -> Json:
     }
     return {
         "name": "readiness",
-        "address": _address("0.0.0.0", ports.READY),
+        "address": socket_address("0.0.0.0", ports.READY),
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
     }
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) <= 0xFFFF:
-        raise SidecarError(f"XDS_ADDRESS must be host:port, not {address!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def command(envoy: Path, bootstrap: Json) -> list[str]:
@@ -237,9 +200,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="enforcer sidecar", description="Becomes this pod's Envoy.")
     parser.add_argument("--print-bootstrap", action="store_true", help="print the configuration and exit")
     given = parser.parse_args(arguments)
-    bootstrap = build_bootstrap(read_environment(os.environ, ipv6=has_ipv6()))
+    sidecar = read_environment(os.environ, ipv6=has_ipv6())
+    bootstrap = build_bootstrap(sidecar)
     if given.print_bootstrap:
         print(json.dumps(bootstrap, indent=2))
         return 0
+    write_token_resource(sidecar)
     argv = command(find_envoy(), bootstrap)
     return os.execv(argv[0], argv)  # noqa: S606 - becoming Envoy is the purpose; there is no shell

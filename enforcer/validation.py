@@ -7,6 +7,7 @@ as its author wrote it.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from enforcer import peer_authentication
 from enforcer.attributes import Layer
 from enforcer.policy import DRY_RUN_ANNOTATION, Action, Clause, Policy, examine
 
@@ -29,7 +30,7 @@ def review(document: Mapping[str, object], *, old: Mapping[str, object] | None =
         case "AuthorizationPolicy":
             verdict = _review_authorization_policy(document)
         case "PeerAuthentication":
-            verdict = Verdict(errors=tuple(_peer_authentication_errors(document)))
+            verdict = _review_peer_authentication(document)
         case kind:
             verdict = Verdict(errors=(f'kind: "{kind}" is not a kind that this webhook judges',))
     if old is not None and _judged(old) == _judged(document):
@@ -42,8 +43,7 @@ def _review_authorization_policy(document: Mapping[str, object]) -> Verdict:
     errors = [str(problem) for problem in problems]
     if not any(problem.path == "spec.action" for problem in problems):
         errors += _action_errors(policy, document)
-    # A policy for gateways meets no sidecar, so nothing in it can be beyond this enforcer.
-    errors += () if policy.targets_gateway else policy.unsupported
+    errors += policy.unsupported
     return Verdict(errors=tuple(errors), warnings=() if errors else tuple(_warnings(policy)))
 
 
@@ -77,7 +77,7 @@ def _identity_keys(policy: Policy) -> Iterator[tuple[int, str]]:
 
 def _warnings(policy: Policy) -> Iterator[str]:
     if policy.selector is not None and not policy.selector:
-        yield "spec.selector: has no labels, so the policy covers every workload of its namespace"
+        yield _EMPTY_SELECTOR
     if policy.action is not Action.DENY:
         return
     for index, rule in enumerate(policy.rules):
@@ -90,6 +90,7 @@ def _warnings(policy: Policy) -> Iterator[str]:
                 yield f"{path}.from[{number}].source: has HTTP-only fields alone; {_DENIES_ALL}"
 
 
+_EMPTY_SELECTOR = "spec.selector: has no labels, so the policy covers every workload of its namespace"
 _DENIES_ALL = (
     "HTTP-only fields of a DENY rule are ignored on TCP, so it denies all TCP traffic in its scope; "
     "name the ports it is meant for"
@@ -100,10 +101,13 @@ def _only_http(clause: Clause) -> bool:
     return all(condition.layer is Layer.HTTP for condition in clause)
 
 
-def _peer_authentication_errors(document: Mapping[str, object]) -> Iterator[str]:
+def _review_peer_authentication(document: Mapping[str, object]) -> Verdict:
+    read = peer_authentication.read(document)
+    errors = list(read.problems)
     if _has_dry_run(document):
-        yield f"metadata.annotations[{DRY_RUN_ANNOTATION}]: is for AuthorizationPolicy only"
-    yield "spec.mtls: needs mutual TLS between workloads, which this enforcer does not offer"
+        errors.append(f"metadata.annotations[{DRY_RUN_ANNOTATION}]: is for AuthorizationPolicy only")
+    empty = read.selector is not None and not read.selector
+    return Verdict(errors=tuple(errors), warnings=(_EMPTY_SELECTOR,) if empty and not errors else ())
 
 
 def _judged(document: Mapping[str, object]) -> tuple[object, object]:

@@ -33,8 +33,9 @@ class ReviewError(Exception):
     """The body is not an AdmissionReview that this path answers."""
 
 
-def create_app(*, options: MeshOptions, ready: Callable[[], bool]) -> web.Application:
-    """The webhook application. Until `ready()` every review is answered 503."""
+def create_app(*, options: MeshOptions, root: str, ready: Callable[[], bool]) -> web.Application:
+    """The webhook application. Until `ready()` every review is answered 503. `root` is what injected
+    sidecars trust (PEM)."""
     app = web.Application(client_max_size=BODY_LIMIT)
 
     def handler(judge: Callable[[Json], Json]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -52,7 +53,7 @@ def create_app(*, options: MeshOptions, ready: Callable[[], bool]) -> web.Applic
 
         return handle
 
-    app.router.add_post(INJECT_PATH, handler(lambda review: judge_pod(review, options)))
+    app.router.add_post(INJECT_PATH, handler(lambda review: judge_pod(review, options, root=root)))
     app.router.add_post(VALIDATE_PATH, handler(judge_policy))
     return app
 
@@ -75,12 +76,12 @@ def read_review(body: bytes) -> Json:
     return request
 
 
-def judge_pod(request: Json, options: MeshOptions) -> Json:
+def judge_pod(request: Json, options: MeshOptions, *, root: str) -> Json:
     """The response to a new pod."""
     if (request.get("kind") or {}).get("kind") != "Pod" or not _is_pod(request["object"]):
         raise ReviewError("this path judges pods")
     try:
-        injection = inject(request["object"], options)
+        injection = inject(request["object"], options, root=root)
     except InjectionError as error:
         return _refused([str(error)])
     response: Json = {"allowed": True}

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from enforcer import peer_authentication, policy, select
+from enforcer.destinations import FINISHED, Endpoint
+from enforcer.directory import Directory
 from enforcer.errors import PolicyError
 from enforcer.inject import SIDECAR
 from enforcer.kube import Json
 from enforcer.mesh import MeshOptions
+from enforcer.peer_authentication import Modes, PeerAuthentication
 from enforcer.policy import Policy
 from enforcer.watch import (
     NAMESPACES,
@@ -26,7 +29,6 @@ from enforcer.watch import (
 from enforcer.xds.snapshot import Snapshot, build
 
 KINDS = frozenset(kind.name for kind in (POLICIES, PEER_AUTHENTICATIONS, PODS, SERVICES, NAMESPACES))
-FINISHED = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Workload:
 
     namespace: str
     name: str
+    uid: str
     labels: Mapping[str, str]
     ready: bool
 
@@ -51,7 +54,9 @@ class World:
         self._objects: dict[Key, Json] = {}
         self._listed: set[str] = set()
         self._policies: dict[str, dict[Key, Policy]] = defaultdict(dict)
+        self._peers: dict[str, dict[Key, PeerAuthentication]] = defaultdict(dict)
         self._epochs: dict[str, int] = defaultdict(int)
+        self._directory = Directory(options, self._modes_of_endpoint)
         self._snapshots: dict[tuple[str, bool], tuple[object, Snapshot]] = {}
         self.workloads: dict[str, Workload] = {}
         self.rejected: dict[Key, str] = {}
@@ -92,25 +97,24 @@ class World:
             self._objects.pop(key, None)
         else:
             self._objects[key] = document
-        if key.kind in (POLICIES.name, PEER_AUTHENTICATIONS.name):
+        if key.kind == POLICIES.name:
             self._set_policy(key, document)
+        elif key.kind == PEER_AUTHENTICATIONS.name:
+            self._set_peer_authentication(key, document)
         elif key.kind == PODS.name:
             self._set_pod(key, document)
+        elif key.kind == SERVICES.name:
+            self._directory.set_service(key, document)
 
     def _set_policy(self, key: Key, document: Json | None) -> None:
         before = self._policies[key.namespace].pop(key, None)
         self.rejected.pop(key, None)
         self.malformed.discard(key)
-        parsed: Policy | None
         if document is not None:
-            if key.kind == PEER_AUTHENTICATIONS.name:
-                parsed = peer_authentication.as_policy(document)
-            else:
-                parsed = self._read_policy(key, document)
-            if parsed is not None:
-                self._policies[key.namespace][key] = parsed
-                if parsed.unsupported and not parsed.targets_gateway:
-                    self.rejected[key] = "; ".join(parsed.unsupported)
+            parsed = self._read_policy(key, document)
+            self._policies[key.namespace][key] = parsed
+            if parsed.unsupported and not parsed.targets_gateway:
+                self.rejected[key] = "; ".join(parsed.unsupported)
         if _meaning(before) != _meaning(self._policies[key.namespace].get(key)):
             self._epochs[key.namespace] += 1
 
@@ -121,7 +125,21 @@ class World:
             self.malformed.add(key)
             return policy.parse_or_refuse(document)
 
+    def _set_peer_authentication(self, key: Key, document: Json | None) -> None:
+        before = self._peers[key.namespace].pop(key, None)
+        self.rejected.pop(key, None)
+        self.malformed.discard(key)
+        if document is not None:
+            found = self._peers[key.namespace][key] = peer_authentication.read(document)
+            if found.problems:
+                self.rejected[key] = "; ".join(found.problems)
+                self.malformed.add(key)
+        if before != self._peers[key.namespace].get(key):
+            self._epochs[key.namespace] += 1
+            self._directory.modes_changed(key.namespace)
+
     def _set_pod(self, key: Key, document: Json | None) -> None:
+        self._directory.set_pod(key, document)
         workload = None if document is None else read_workload(document)
         if workload is None:
             self.workloads.pop(f"{key.namespace}/{key.name}", None)
@@ -135,13 +153,26 @@ class World:
             yield from self._policies[scope].values()
 
     def governing(self, workload: Workload) -> tuple[Policy, ...]:
-        """The policies of a workload, PeerAuthentications that must close it included."""
+        """The policies of a workload."""
         return select.govern(
             self._in_scope(workload.namespace),
             namespace=workload.namespace,
             labels=workload.labels,
             root_namespace=self._options.root_namespace,
         )
+
+    def modes(self, *, namespace: str, labels: Mapping[str, str]) -> Modes:
+        """What the ports of a pod take."""
+        scopes = dict.fromkeys((namespace, self._options.root_namespace))
+        return peer_authentication.modes_for(
+            [found for scope in scopes for found in self._peers[scope].values()],
+            namespace=namespace,
+            labels=labels,
+            root_namespace=self._options.root_namespace,
+        )
+
+    def _modes_of_endpoint(self, endpoint: Endpoint) -> Modes:
+        return self.modes(namespace=endpoint.identity.namespace, labels=endpoint.labels)
 
     def snapshot(self, node: str, *, ipv6: bool) -> Snapshot | None:
         """The configuration of a sidecar; None while its pod, or anything else, is not known yet."""
@@ -152,31 +183,45 @@ class World:
             tuple(sorted(workload.labels.items())),
             self._epochs[workload.namespace],
             self._epochs[self._options.root_namespace],
+            self._directory.generation,
         )
         known = self._snapshots.get((node, ipv6))
         if known is not None and known[0] == basis:
             return known[1]
-        snapshot = build(self.governing(workload), exempt=self._options.exempt, ipv6=ipv6)
+        snapshot = build(
+            self.governing(workload),
+            modes=self.modes(namespace=workload.namespace, labels=workload.labels),
+            outbound=self._directory.outbound(ipv6=ipv6),
+            trust=self._options.trust,
+            exempt=self._options.exempt,
+            ipv6=ipv6,
+        )
         self._snapshots[node, ipv6] = (basis, snapshot)
         return snapshot
 
     def selected(self, key: Key) -> list[Workload]:
-        """The workloads that a policy governs."""
-        parsed = self._policies[key.namespace].get(key)
-        if parsed is None:
-            return []
+        """The workloads that a policy or a PeerAuthentication governs."""
         return [
             workload
             for workload in self.workloads.values()
             # Cheaper than asking about every pair of a policy and a pod of two namespaces.
             if key.namespace in (workload.namespace, self._options.root_namespace)
-            and select.govern(
-                (parsed,),
+            and self._governs(key, workload)
+        ]
+
+    def _governs(self, key: Key, workload: Workload) -> bool:
+        peer = self._peers[key.namespace].get(key)
+        if peer is not None:
+            return (peer.selector or {}).items() <= workload.labels.items()
+        found = self._policies[key.namespace].get(key)
+        return found is not None and bool(
+            select.govern(
+                (found,),
                 namespace=workload.namespace,
                 labels=workload.labels,
                 root_namespace=self._options.root_namespace,
             )
-        ]
+        )
 
     def policy(self, key: Key) -> Policy | None:
         return self._policies[key.namespace].get(key)
@@ -200,6 +245,7 @@ def read_workload(pod: Json) -> Workload | None:
     return Workload(
         namespace=metadata["namespace"],
         name=metadata["name"],
+        uid=metadata.get("uid", ""),
         labels=metadata.get("labels") or {},
         ready=ready,
     )

@@ -86,6 +86,13 @@ def test_dry_run_results_are_read() -> None:
     assert entry is not None
     assert (entry.dry_run_allow, entry.dry_run_deny) == ("denied", "allowed")
     assert (entry.dry_run_allow_policy, entry.dry_run_deny_policy) == ("", "f/d")
+    assert entry.audited_by == ""
+
+
+def test_the_audit_policy_is_read() -> None:
+    entry = parse_entry("tcp-echo.foo", access(audit_policy="ns[f]-policy[a]-rule[0]"))
+    assert entry is not None
+    assert (entry.audited_by, entry.policy) == ("f/a", "")
 
 
 def test_only_inbound_lines_count_and_they_are_counted_per_path() -> None:

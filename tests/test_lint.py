@@ -26,7 +26,7 @@ steps:
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: p}
-spec: {action: ALLOW}
+spec: {action: ALLOW, rules: [{to: [{operation: {ports: ["9000"]}}]}]}
 """
 
 
@@ -52,8 +52,8 @@ def test_a_good_case(tmp_path: Path) -> None:
         ("outcome: rejected", "outcome: succeeded", "something must be rejected"),
         ("level: core\n", "level: core\none_sided: why not\n", "has both sides"),
         ("[9001]", "[9001, 9000]", "9: sleep.foo -> tcp-echo.foo:9000 stands twice in this step"),
-        ("{action: ALLOW}", "{action: ALLOW, x: off}", "14: off is a boolean to some readers of YAML"),
-        ("{action: ALLOW}", "{action: ALLOW, x: y}", "14: y is a boolean to some readers of YAML"),
+        ("{action: ALLOW", "{action: ALLOW, x: off", "14: off is a boolean to some readers of YAML"),
+        ("{action: ALLOW", "{action: ALLOW, x: y", "14: y is a boolean to some readers of YAML"),
         ("ports: [9001]", "ports: [9005]", "9: tcp-echo.foo has no port 9005"),
         ("level: core", "level: extended", "DOC-02 is a core requirement"),
         ("---\n", "- delete: [p]\n---\n", "10: nobody looks at what `delete p` does"),
@@ -62,6 +62,14 @@ def test_a_good_case(tmp_path: Path) -> None:
             "outcome: rejected, by: {policy: q}",
             "9: no manifest in this file is named 'q'",
         ),
+        (
+            "ports: [9001], outcome: rejected}",
+            "ports: [9001], outcome: rejected, by: none}\n"
+            "  - {from: sleep.foo, to: tcp-echo.foo, ports: [9001], via: pod, outcome: rejected,"
+            " by: {policy: p}}",
+            "10: sleep.foo -> tcp-echo.foo:9001 stands here with another `by`",
+        ),
+        ("ports: [9000], outcome: succeeded", "ports: [9000], outcome: rejected", "the oracle disagrees"),
     ],
 )
 def test_a_bad_case(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -86,7 +94,7 @@ def test_problems_name_files_as_the_reader_of_the_terminal_would(
 
 
 def test_quoted_texts_are_no_booleans(tmp_path: Path) -> None:
-    assert messages(tmp_path, CASE.replace("{action: ALLOW}", "{action: ALLOW, x: 'off', y2: \"y\"}")) == []
+    assert messages(tmp_path, CASE.replace("{action: ALLOW", "{action: ALLOW, x: 'off', y2: \"y\"")) == []
 
 
 def test_the_same_case_twice(tmp_path: Path) -> None:

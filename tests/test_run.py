@@ -25,7 +25,7 @@ from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
 from conformance.rig import Rig, pods_by_workload, service_addresses
 from conformance.run import CaseResult, Notes, _delivered_late, run_case
-from conformance.scenario_reader import load_scenario
+from conformance.scenario_reader import load_file
 from conformance.steps import _content
 from conformance.sweep import Lane, Probed
 from conformance.topology import NAMESPACES, Names, Ref
@@ -84,7 +84,7 @@ def run(rig: Rig, root: Path, steps: str) -> CaseResult:
     file.parent.mkdir(parents=True)
     file.write_text(CASE.format(title="Something is so", steps=steps))
     problems = Problems()
-    scenario = load_scenario(file, root, problems)
+    scenario = next(iter(load_file(file, root, problems)), None)
     assert scenario is not None, problems.found
     return run_case(scenario, rig)
 

@@ -11,7 +11,7 @@ from conformance.evidence import Outcome
 from conformance.placeholders import resolve
 from conformance.reading import Problems
 from conformance.scenario import By, ChangeKind, Scenario
-from conformance.scenario_reader import load_scenario, load_scenarios
+from conformance.scenario_reader import load_file, load_scenarios
 from conformance.topology import NAMESPACES, Names, Ref
 
 GOOD = """\
@@ -39,7 +39,7 @@ def read(root: Path, text: str) -> tuple[Scenario | None, list[str]]:
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
     problems = Problems()
-    scenario = load_scenario(file, root, problems)
+    scenario = next(iter(load_file(file, root, problems)), None)
     return scenario, [f"{problem.line}: {problem.message}" for problem in problems.found]
 
 

@@ -19,6 +19,7 @@ from conformance.verdict import (
     is_breach,
     judge,
     judge_attribution,
+    judge_audit,
     judge_dry_run,
     looks_right,
     worst,
@@ -187,6 +188,15 @@ def test_dry_run_results_and_the_policy_they_name() -> None:
     assert judge_dry_run("denied", "allowed", "f/d", [told], wanted=1).passed
     assert judge_dry_run("allowed", None, None, [told], wanted=1).failure is Failure.WRONG_REASON
     assert judge_dry_run("denied", None, "f/other", [told], wanted=1).failure is Failure.WRONG_REASON
+
+
+def test_the_audit_policy_that_is_named() -> None:
+    told = entry(denied=False, audited_by="f/a")
+    assert judge_audit("f/a", [told]).passed
+    assert judge_audit(None, [told]).failure is Failure.WRONG_REASON
+    assert judge_audit("f/a", [entry(denied=False)]).failure is Failure.WRONG_REASON
+    assert judge_audit(None, [entry(denied=False)]).passed
+    assert judge_audit("f/a", []).status is Status.INCONCLUSIVE
 
 
 def test_the_worst_counts_and_of_nothing_nothing_is_known() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
 from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.struct_pb2 import Struct
 
 from enforcer import rbac
+from enforcer.xds.pack import pack
 
 
 def _metadata(key: str) -> str:
     return f"%DYNAMIC_METADATA({rbac.METADATA_NAMESPACE}:{key})%"
 
 
-INBOUND_FORMAT = {
+INBOUND_FORMAT: Mapping[str, Any] = {
     "log": "access",
     "direction": "inbound",
     "time": "%START_TIME%",
@@ -36,15 +39,28 @@ INBOUND_FORMAT = {
     },
     "audit_policy": _metadata(rbac.AUDITED_BY),
     "peer_principal": "%DOWNSTREAM_PEER_URI_SAN%",
+    # What was wrong with a handshake; on plaintext, that its first bytes were not one.
+    "tls_error": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
 }
+MUTUAL_TLS_REQUIRED = "mutual_tls_required"
+"""The termination details of a connection that no chain takes."""
 
 
 def inbound() -> AccessLog:
     """The access log of the inbound chain's tcp_proxy: it also sees what a filter before it closed."""
+    return _to_stdout(INBOUND_FORMAT)
+
+
+def unmatched() -> AccessLog:
+    """The same line for a connection that no chain takes: plaintext where mutual TLS is demanded."""
+    log = _to_stdout({**INBOUND_FORMAT, "termination_details": MUTUAL_TLS_REQUIRED})
+    log.filter.response_flag_filter.flags.append("NR")
+    return log
+
+
+def _to_stdout(line: Mapping[str, Any]) -> AccessLog:
     fields = Struct()
-    fields.update(INBOUND_FORMAT)
+    fields.update(line)
     config = StdoutAccessLog()
     config.log_format.json_format.CopyFrom(fields)
-    packed = AnyMessage()
-    packed.Pack(config, deterministic=True)
-    return AccessLog(name="envoy.access_loggers.stdout", typed_config=packed)
+    return AccessLog(name="envoy.access_loggers.stdout", typed_config=pack(config))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NoReturn
 
 import grpc
-from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 
-from enforcer.errors import EnforcerError
-from enforcer.xds.session import Session
+from enforcer.certificate import Certificate
+from enforcer.kube import KubeError
+from enforcer.tokens import Caller, TokenError
+from enforcer.xds.secrets import Secrets
+from enforcer.xds.session import ForeignSecretError, Session
 from enforcer.xds.snapshot import Snapshot
 
 log = logging.getLogger("enforcer.xds")
@@ -32,32 +36,28 @@ OPTIONS = (
 )
 
 
-class IdentityError(EnforcerError):
-    """A stream does not prove which sidecar it comes from."""
-
-
-def identify(node: Node, metadata: Mapping[str, str]) -> str:
-    """The sidecar at the other end, as `<namespace>/<pod>`. Raises IdentityError.
-
-    The node's own word is taken: a configuration holds no secret. What does hold one must look at the
-    `metadata` of the call (its token) instead; this function is where.
-    """
-    del metadata
-    namespace, slash, pod = node.id.partition("/")
-    if not (slash and namespace and pod) or "/" in pod:
-        raise IdentityError(f"node id {node.id!r} is not <namespace>/<pod>")
-    return f"{namespace}/{pod}"
+TOKEN_HEADER = "authorization"  # noqa: S105 - a header's name
 
 
 class Ads:
-    """Serves snapshots.
+    """Serves snapshots and secrets to whoever proves to be a pod.
 
-    `resolve(session)` gives a sidecar's snapshot, None while its pod is unknown: then it waits, accepting
-    nothing. `changed()` is called when a sidecar came, went, or answered.
+    `authenticate(token)` tells the pod (raises TokenError, KubeError). `resolve(session)` gives a sidecar's
+    snapshot, None while its pod is unknown: then it waits, accepting nothing. `issue(session)` makes its
+    secrets. `changed()` is called when a sidecar came, went, or answered.
     """
 
-    def __init__(self, *, resolve: Callable[[Session], Snapshot | None], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        authenticate: Callable[[str], Awaitable[Caller]],
+        resolve: Callable[[Session], Snapshot | None],
+        issue: Callable[[Session], Secrets],
+        changed: Callable[[], None],
+    ) -> None:
+        self._authenticate = authenticate
         self._resolve = resolve
+        self._issue = issue
         self._changed = changed
         self._wakes: dict[Session, asyncio.Event] = {}
         self._server: Any = None
@@ -65,16 +65,17 @@ class Ads:
         """The newest stream of each sidecar, ended ones too: Envoy keeps what it acknowledged."""
         self.nacks = 0
 
-    async def start(self, address: str) -> int:
-        """Listens; returns the port. Raises RuntimeError where the address is taken."""
+    async def start(self, address: str, certificate: Certificate) -> int:
+        """Listens, by TLS only; returns the port. Raises RuntimeError where the address is taken."""
         handler = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=DiscoveryRequest.FromString,
             response_serializer=DiscoveryResponse.SerializeToString,
         )
+        credentials = grpc.ssl_server_credentials([(certificate.key, certificate.chain)])
         server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
-        port = int(server.add_insecure_port(address))
+        port = int(server.add_secure_port(address, credentials))
         await server.start()
         self._server = server
         return port
@@ -98,18 +99,42 @@ class Ads:
         return self.sessions.get(node) in self._wakes
 
     async def _stream(self, requests: AsyncIterator[DiscoveryRequest], context: Any) -> None:
+        caller = await self._caller(context)
         first = await anext(aiter(requests), None)
         if first is None:
             return
-        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+        if first.node.id != caller.node:
+            await _refuse(
+                context,
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"node {first.node.id!r} is not {caller.node}, whose token this is",
+            )
+        ipv6 = bool(first.node.metadata.fields["ipv6"].bool_value)
+        session = Session(node=caller.node, uid=caller.uid, identity=caller.identity, ipv6=ipv6)
         try:
-            node = identify(first.node, metadata)
-        except IdentityError as error:
-            log.warning("refused a stream: %s", error)
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-            return
-        session = Session(node=node, ipv6=bool(first.node.metadata.fields["ipv6"].bool_value))
-        session.receive(first)
+            session.receive(first)
+        except ForeignSecretError as error:
+            await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
+        await self._converse(requests, context, session)
+
+    async def _caller(self, context: Any) -> Caller:
+        """Who is at the other end. Ends the call of whoever does not prove it."""
+        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+        token = metadata.get(TOKEN_HEADER, "").removeprefix("Bearer ").strip()
+        if not token:
+            await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, "a pod's token is needed")
+        try:
+            return await self._authenticate(token)
+        except TokenError as error:
+            await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except KubeError as error:
+            # Not the caller's fault: it comes back.
+            await _refuse(context, grpc.StatusCode.UNAVAILABLE, f"the token cannot be reviewed: {error}")
+
+    async def _converse(
+        self, requests: AsyncIterator[DiscoveryRequest], context: Any, session: Session
+    ) -> None:
+        node = session.node
         wake = asyncio.Event()
         wake.set()
         self._wakes[session] = wake
@@ -120,6 +145,8 @@ class Ads:
         self._changed()
         try:
             await self._write(context, session, wake, reader)
+            if not reader.cancelled() and isinstance(error := reader.exception(), ForeignSecretError):
+                await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
         finally:
             reader.cancel()
             del self._wakes[session]
@@ -140,11 +167,23 @@ class Ads:
     async def _write(
         self, context: Any, session: Session, wake: asyncio.Event, reader: asyncio.Task[None]
     ) -> None:
+        snapshot: Snapshot | None = None
         while not reader.done():
-            await wake.wait()
+            # The timeout: a certificate is due for the next one. A pod that is not known gets none.
+            left = session.secrets.due_in(datetime.now(UTC)) if snapshot and session.secrets else None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), left)
             wake.clear()
             snapshot = self._resolve(session)
-            if snapshot is None:
+            if snapshot is None or reader.done():
                 continue
+            if session.secrets is None or not session.secrets.due_in(datetime.now(UTC)):
+                session.secrets = self._issue(session)
             for response in session.due(snapshot):
                 await context.write(response)
+
+
+async def _refuse(context: Any, code: grpc.StatusCode, reason: str) -> NoReturn:
+    log.warning("refused a stream from %s: %s", context.peer(), reason)
+    await context.abort(code, reason)
+    raise AssertionError("abort raises")

@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 from kubernetes import client
 
 from enforcer.kube import Kube
+from enforcer.tokens import POD_NAME, POD_UID, REVIEWS, TokenError
 from enforcer.watch import ALL, Kind
+from tests.enforcer.callers import read_token
 
 Json = dict[str, Any]
 WAIT_SECONDS = 10
@@ -95,7 +97,8 @@ class FakeApi:
             for (namespace, name), document in documents.items():
                 prefix, _, plural = collection.rpartition("/")
                 scoped = f"{prefix}/namespaces/{namespace}/{plural}" if namespace else collection
-                if path == f"{scoped}/{name}":
+                # Watched kinds are kept under their collection of all namespaces, created objects as put.
+                if path in (f"{scoped}/{name}", f"{collection}/{name}"):
                     return collection, document
         return "", None
 
@@ -106,6 +109,23 @@ class FakeApi:
 
 def _key(document: Json) -> tuple[str, str]:
     return document["metadata"].get("namespace", ""), document["metadata"]["name"]
+
+
+def _review(spec: Json) -> Json:
+    """The answer about a token of tests.enforcer.callers."""
+    try:
+        caller = read_token(spec["token"])
+    except TokenError as error:
+        return {"user": {}, "error": str(error)}
+    identity = caller.identity
+    return {
+        "authenticated": True,
+        "audiences": spec["audiences"],
+        "user": {
+            "username": f"system:serviceaccount:{identity.namespace}:{identity.service_account}",
+            "extra": {POD_NAME: [caller.pod], POD_UID: [caller.uid]},
+        },
+    }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -141,8 +161,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(500, "etcd is on holiday")
         elif verb == "watch":
             self._watch(url.path, int(query["resourceVersion"]))
+        elif "/secrets/" in url.path:
+            self._get(url.path)
         else:
             self._list(url.path, query)
+
+    def _get(self, path: str) -> None:
+        with self.api.changed:
+            _, document = self.api._find(path)
+        if document is None:
+            self._fail(404, "not found")
+        else:
+            self._answer(200, document)
 
     def _list(self, path: str, query: dict[str, str]) -> None:
         with self.api.changed:
@@ -181,6 +211,17 @@ class _Handler(BaseHTTPRequestHandler):
         data = json.dumps(event).encode() + b"\n"
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path in self.api.failing:
+            self._fail(500, "etcd is on holiday")
+        elif self.path == REVIEWS:
+            self._answer(201, {"kind": "TokenReview", "status": _review(body["spec"])})
+        else:
+            with self.api.changed:
+                self.api._store(self.path, body)
+            self._answer(201, body)
 
     def do_PATCH(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

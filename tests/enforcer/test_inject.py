@@ -5,10 +5,15 @@ from typing import Any
 
 import pytest
 
-from enforcer.inject import InjectionError, inject
+from enforcer.inject import Injection, InjectionError, inject
 from enforcer.mesh import Exempt, MeshError, MeshOptions, read_options
 
 OPTIONS = MeshOptions()
+ROOT = "-----BEGIN CERTIFICATE-----"
+
+
+def injected(document: dict[str, Any], options: MeshOptions = OPTIONS) -> Injection:
+    return inject(document, options, root=ROOT)
 
 
 def pod(**changes: Any) -> dict[str, Any]:
@@ -19,7 +24,7 @@ def pod(**changes: Any) -> dict[str, Any]:
 def patched(document: dict[str, Any], options: MeshOptions = OPTIONS) -> dict[str, Any]:
     """Applies the patch: `add` to a member or to the end of a list is all it uses."""
     result = copy.deepcopy(document)
-    for operation in inject(document, options).patch:
+    for operation in injected(document, options).patch:
         assert operation["op"] == "add"
         *parents, last = operation["path"].split("/")[1:]
         target = result
@@ -87,6 +92,21 @@ def test_the_sidecar_knows_its_pod_and_its_control_plane() -> None:
     assert sidecar["readinessProbe"]["httpGet"] == {"path": "/healthz/ready", "port": 15021}
 
 
+def test_the_sidecar_alone_gets_a_token_for_the_control_plane_and_for_nobody_else() -> None:
+    result = patched(pod(spec={"volumes": [{"name": "data", "emptyDir": {}}]}))
+    volumes = {volume["name"]: volume for volume in result["spec"]["volumes"]}
+    [source] = volumes["authz-token"]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "authz-enforcer"
+    assert set(volumes) == {"data", "authz-token", "authz-run"}
+    mounts = {entry["name"]: entry.get("volumeMounts", []) for entry in result["spec"]["containers"]}
+    assert [mount["name"] for mount in mounts["istio-proxy"]] == ["authz-token", "authz-run"]
+    assert mounts["tcp-echo"] == []
+
+
+def test_the_sidecar_knows_whom_to_trust() -> None:
+    assert {"name": "MESH_ROOT", "value": ROOT} in container(patched(pod()), "istio-proxy")["env"]
+
+
 def test_annotations_are_added_to_those_there() -> None:
     annotations = patched(pod(annotations={"team": "a/b~c"}))["metadata"]["annotations"]
     assert annotations["team"] == "a/b~c"
@@ -101,22 +121,22 @@ def test_a_default_container_of_the_pods_own_stays() -> None:
 
 @pytest.mark.parametrize("place", ["labels", "annotations"])
 def test_opting_out_leaves_the_pod_alone(place: str) -> None:
-    assert inject(pod(**{place: {"sidecar.istio.io/inject": "false"}}), OPTIONS).patch == ()
+    assert injected(pod(**{place: {"sidecar.istio.io/inject": "false"}})).patch == ()
 
 
 def test_the_label_wins_over_the_annotation() -> None:
     document = pod(
         labels={"sidecar.istio.io/inject": "true"}, annotations={"sidecar.istio.io/inject": "false"}
     )
-    assert inject(document, OPTIONS).patch != ()
+    assert injected(document).patch != ()
 
 
 def test_an_injected_pod_is_left_alone() -> None:
-    assert inject(patched(pod()), OPTIONS).patch == ()
+    assert injected(patched(pod())).patch == ()
 
 
 def test_a_pod_in_the_hosts_network_is_left_alone_and_said_so() -> None:
-    injection = inject(pod(spec={"hostNetwork": True}), OPTIONS)
+    injection = injected(pod(spec={"hostNetwork": True}))
     assert injection.patch == ()
     assert injection.warning is not None
     assert "host's network" in injection.warning
@@ -135,17 +155,27 @@ def test_excluded_ports_reach_capture() -> None:
 def test_ports_that_are_none_refuse_the_pod(text: str) -> None:
     annotations = {"traffic.sidecar.istio.io/excludeInboundPorts": text}
     with pytest.raises(InjectionError, match="excludeInboundPorts"):
-        inject(pod(annotations=annotations), OPTIONS)
+        injected(pod(annotations=annotations))
 
 
 def test_mesh_options_are_read_by_their_names() -> None:
     options = read_options({"rootNamespace": "istio-system", "exempt": "uid", "image": "r/i:1"})
     assert (options.root_namespace, options.exempt, options.image) == ("istio-system", Exempt.UID, "r/i:1")
+    assert read_options({"certificateSeconds": 3}).certificate_seconds == 3
     assert read_options(None) == MeshOptions()
 
 
 @pytest.mark.parametrize(
-    "document", [{"rootNamespaces": "x"}, {"exempt": "gid"}, {"image": 7}, {"image": ""}]
+    "document",
+    [
+        {"rootNamespaces": "x"},
+        {"exempt": "gid"},
+        {"image": 7},
+        {"image": ""},
+        {"certificateSeconds": 0},
+        {"certificateSeconds": True},
+        {"certificateSeconds": "1h"},
+    ],
 )
 def test_a_bad_mesh_option_is_named(document: dict[str, Any]) -> None:
     with pytest.raises(MeshError, match=next(iter(document))):

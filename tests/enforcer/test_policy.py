@@ -167,6 +167,10 @@ WHEN = "spec.rules[0].when[0]"
             document({"selector": {}, "targetRefs": [{"kind": "Service", "name": "a"}]}),
             "spec: only one of selector and targetRefs can be set",
         ),
+        (
+            document({name: {"kind": "Service", "name": "a"} for name in ("targetRef", "targetRefs")}),
+            "spec: only one of targetRef and targetRefs can be set",
+        ),
     ],
 )
 def test_refused(broken: dict[str, Any], message: str) -> None:
@@ -176,33 +180,32 @@ def test_refused(broken: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("field", "key"),
     [
-        {"principals": ["a"]},
-        {"notNamespaces": ["a"]},
-        {"serviceAccounts": ["a"]},
-        {"notTrustDomains": ["a"]},
+        ("principals", "source.principal"),
+        ("namespaces", "source.namespace"),
+        ("serviceAccounts", "source.serviceAccount"),
+        ("trustDomains", "source.trustDomain"),
     ],
 )
-def test_identity_fields_are_unsupported(source: dict[str, Any]) -> None:
-    (reason,) = parse(rule(**{"from": [{"source": source}]})).unsupported
-    assert reason.startswith(f"{FROM}.{next(iter(source))}: needs mutual TLS")
-
-
-@pytest.mark.parametrize(
-    "key",
-    ["source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain", "connection.sni"],
-)
-def test_identity_keys_are_unsupported(key: str) -> None:
-    (reason,) = parse(rule(when=[{"key": key, "notValues": ["a"]}])).unsupported
-    assert reason.startswith(f'{WHEN}.key: "{key}" needs mutual TLS')
-
-
-def test_identity_in_a_rule_with_http_fields_is_unsupported_still() -> None:
-    policy = parse(
-        rule(**{"from": [{"source": {"namespaces": ["a"]}}], "to": [{"operation": {"methods": ["GET"]}}]})
+def test_identity_fields_and_keys_are_one_attribute(field: str, key: str) -> None:
+    negative = f"not{field[0].upper()}{field[1:]}"
+    fields = parse(rule(**{"from": [{"source": {field: ["a"], negative: ["b"]}}]}))
+    keys = parse(rule(when=[{"key": key, "values": ["a"], "notValues": ["b"]}]))
+    assert fields.rules[0].sources == (
+        (
+            Condition(key=key, layer=Layer.TLS, values=("a",)),
+            Condition(key=key, layer=Layer.TLS, not_values=("b",)),
+        ),
     )
-    assert len(policy.unsupported) == 1
+    assert keys.rules[0].when == (Condition(key=key, layer=Layer.TLS, values=("a",), not_values=("b",)),)
+    assert fields.unsupported == keys.unsupported == ()
+
+
+def test_server_names_are_supported() -> None:
+    policy = parse(rule(when=[{"key": "connection.sni", "values": ["www.example.com"]}]))
+    assert policy.rules[0].when[0].key == "connection.sni"
+    assert policy.unsupported == ()
 
 
 def test_custom_is_unsupported() -> None:

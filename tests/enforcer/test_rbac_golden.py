@@ -1,4 +1,4 @@
-"""Policies in, Envoy filters out: golden/<case>/policies.yaml and rbac.yaml.
+"""Policies in, Envoy filters out: golden/<case>/policies.yaml and rbac.yaml; mesh.yaml has mesh options.
 
 The workload is app=tcp-echo, version=v1 in namespace foo; the mesh's root namespace is authz-system.
 After a change on purpose, UPDATE_GOLDEN=1 writes the outputs anew; read the difference before keeping it.
@@ -18,6 +18,7 @@ import yaml
 from envoy.config.listener.v3.listener_components_pb2 import Filter
 from google.protobuf.json_format import MessageToJson
 
+from enforcer.mesh import Trust, load_options
 from enforcer.policy import Policy, parse_or_refuse
 from enforcer.rbac import network_filters
 from enforcer.select import govern
@@ -31,9 +32,10 @@ def policies_of(case: str) -> list[Policy]:
     return [parse_or_refuse(document) for document in documents]
 
 
-def compile_for_workload(policies: list[Policy]) -> list[Filter]:
+def compile_for_workload(policies: list[Policy], case: str) -> list[Filter]:
     labels = {"app": "tcp-echo", "version": "v1"}
-    return network_filters(govern(policies, namespace="foo", labels=labels, root_namespace="authz-system"))
+    governing = govern(policies, namespace="foo", labels=labels, root_namespace="authz-system")
+    return network_filters(governing, trust=load_options(GOLDEN / case / "mesh.yaml").trust)
 
 
 def as_data(filters: list[Filter]) -> list[dict[str, Any]]:
@@ -42,7 +44,7 @@ def as_data(filters: list[Filter]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_filters_are_the_golden_ones(case: str) -> None:
-    observed = as_data(compile_for_workload(policies_of(case)))
+    observed = as_data(compile_for_workload(policies_of(case), case))
     golden = GOLDEN / case / "rbac.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(yaml.safe_dump(observed, width=110))
@@ -53,7 +55,7 @@ def test_filters_are_the_golden_ones(case: str) -> None:
 def test_order_of_policies_does_not_change_a_byte(case: str) -> None:
     policies = policies_of(case)
     outputs = {
-        tuple(item.SerializeToString(deterministic=True) for item in compile_for_workload(list(order)))
+        tuple(item.SerializeToString(deterministic=True) for item in compile_for_workload(list(order), case))
         for order in itertools.islice(itertools.permutations(policies), 24)
     }
     assert len(outputs) == 1
@@ -65,7 +67,7 @@ def test_hash_seed_does_not_change_a_byte(tmp_path: Path) -> None:
         "import sys\n"
         "from tests.enforcer.test_rbac_golden import CASES, compile_for_workload, policies_of\n"
         "for case in CASES:\n"
-        "    for item in compile_for_workload(policies_of(case)):\n"
+        "    for item in compile_for_workload(policies_of(case), case):\n"
         "        print(item.SerializeToString().hex())\n"
     )
     outputs = {run_python(program, hash_seed=seed) for seed in ("1", "2")}
@@ -81,7 +83,7 @@ def run_python(program: Path, *, hash_seed: str) -> str:
 
 
 def test_no_policy_is_no_filter() -> None:
-    assert network_filters([]) == []
+    assert network_filters([], trust=Trust()) == []
 
 
 def test_envoy_takes_every_golden_output(tmp_path: Path) -> None:

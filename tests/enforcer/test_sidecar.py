@@ -12,22 +12,29 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
+from enforcer.control_plane import SidecarError
 from enforcer.envoy_binary import find_envoy
 from enforcer.sidecar import (
     Sidecar,
-    SidecarError,
     build_bootstrap,
     command,
     has_ipv6,
     read_environment,
+    write_token_resource,
 )
-from tests.enforcer import pod_network
+from tests.enforcer import callers, pod_network, tls_peer
 
-ENVIRONMENT = {"POD_NAMESPACE": "foo", "POD_NAME": "pod", "XDS_ADDRESS": "enforcer.authz-system.svc:15010"}
+ROOT = callers.AUTHORITY.pem.decode()
+ENVIRONMENT = {
+    "POD_NAMESPACE": "foo",
+    "POD_NAME": "pod",
+    "XDS_ADDRESS": "enforcer.authz-system.svc:15010",
+    "MESH_ROOT": ROOT,
+}
 
 
 def bootstrap(xds: str = "enforcer.authz-system.svc:15010", **changes: Any) -> dict[str, Any]:
-    return build_bootstrap(Sidecar(namespace="foo", pod="pod", xds=xds, **changes))
+    return build_bootstrap(Sidecar(namespace="foo", pod="pod", xds=xds, root=ROOT, **changes))
 
 
 def control_plane(config: dict[str, Any]) -> dict[str, Any]:
@@ -37,9 +44,13 @@ def control_plane(config: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_bootstrap_is_what_envoy_defines() -> None:
     # Registers the types that the bootstrap packs.
+    import envoy.extensions.filters.http.credential_injector.v3.credential_injector_pb2
     import envoy.extensions.filters.http.router.v3.router_pb2
+    import envoy.extensions.filters.http.upstream_codec.v3.upstream_codec_pb2
     import envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2
+    import envoy.extensions.http.injected_credentials.generic.v3.generic_pb2
     import envoy.extensions.network.dns_resolver.getaddrinfo.v3.getaddrinfo_dns_resolver_pb2
+    import envoy.extensions.transport_sockets.tls.v3.tls_pb2
     import envoy.extensions.upstreams.http.v3.http_protocol_options_pb2  # noqa: F401
     from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
 
@@ -103,8 +114,31 @@ def test_ipv6_is_told_by_its_addresses(tmp_path: Path) -> None:
     assert has_ipv6(addresses)
 
 
-def test_envoy_accepts_the_bootstrap_and_the_options() -> None:
-    argv = [*command(find_envoy(), bootstrap()), "--mode", "validate"]
+@pytest.mark.parametrize(
+    ("address", "kind"), [("enforcer.authz-system.svc:15010", "DNS"), ("10.96.0.7:15010", "IP_ADDRESS")]
+)
+def test_only_the_control_plane_itself_is_trusted_with_the_token(address: str, kind: str) -> None:
+    tls = control_plane(bootstrap(address))["transport_socket"]["typed_config"]["common_tls_context"]
+    [name] = tls["validation_context"]["match_typed_subject_alt_names"]
+    assert (name["san_type"], name["matcher"]["exact"]) == (kind, address.partition(":")[0])
+    assert tls["validation_context"]["trusted_ca"]["inline_string"] == ROOT
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(SidecarError, match=str(missing)):
+        write_token_resource(
+            Sidecar(namespace="foo", pod="pod", xds="localhost:15010", root=ROOT, run=missing)
+        )
+
+
+def test_envoy_accepts_the_bootstrap_and_the_options(tmp_path: Path) -> None:
+    sidecar = read_environment(
+        {**ENVIRONMENT, "TOKEN_DIRECTORY": str(tmp_path), "RUN_DIRECTORY": str(tmp_path)}, ipv6=False
+    )
+    (tmp_path / "token").write_text("x")
+    write_token_resource(sidecar)
+    argv = [*command(find_envoy(), build_bootstrap(sidecar)), "--mode", "validate"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -140,7 +174,12 @@ def test_nothing_is_accepted_before_the_first_configuration(seen: dict[str, Any]
 
 def test_without_policies_every_port_is_open(seen: dict[str, Any]) -> None:
     echo, echo_too, server_first, excluded, _, _ = seen["open"]
-    assert [echo, echo_too, server_first, excluded] == ["hello hi\n", "hello hi\n", "welcome\n", "hello hi\n"]
+    assert [echo, echo_too, server_first, excluded] == [
+        "hello hi there\n",
+        "hello hi there\n",
+        "welcome\n",
+        "hello hi there\n",
+    ]
 
 
 def test_envoys_own_port_and_a_closed_port_lead_nowhere(seen: dict[str, Any]) -> None:
@@ -155,13 +194,61 @@ def test_the_log_tells_the_original_addresses_and_the_bytes(seen: dict[str, Any]
     line = seen["open_log"][0]
     assert (line["log"], line["direction"]) == ("access", "inbound")
     assert (line["source_ip"], line["destination_ip"]) == (pod_network.CLIENT, pod_network.POD)
-    assert (line["bytes_received"], line["bytes_sent"]) == (len("hi\n"), len("hello hi\n"))
+    assert (line["bytes_received"], line["bytes_sent"]) == (len("hi there\n"), len("hello hi there\n"))
     assert isinstance(line["source_port"], int)
+
+
+def test_the_log_names_a_peer_of_the_mesh_and_no_other(seen: dict[str, Any]) -> None:
+    own, *refused, passed = seen["tls_log"]
+    assert (own["peer_principal"], own["tls_error"]) == (tls_peer.SLEEP, None)
+    assert all(line["tls_error"] and line["bytes_sent"] == 0 for line in refused)
+    assert (passed["destination_port"], passed["peer_principal"]) == (pod_network.OWN_TLS, None)
+    assert all(line["peer_principal"] is None for line in seen["open_log"])
+
+
+def test_mutual_tls_takes_whom_the_mesh_has_certified_and_nobody_else(seen: dict[str, Any]) -> None:
+    assert seen["tls"][0] == "hello hi spiffe://cluster.local/ns/foo/sa/server"
+    assert [answer.split(":")[0] for answer in seen["tls"][1:]] == ["failed"] * 3
+
+
+def test_an_applications_own_tls_passes_through(seen: dict[str, Any]) -> None:
+    assert seen["own_tls"] == "hello hi application"
+
+
+def test_a_strict_port_is_reached_with_a_certificate_of_the_mesh_only(seen: dict[str, Any]) -> None:
+    assert seen["strict"] == ["closed", "closed"]
+    assert seen["strict_tls"][0].startswith("hello hi")
+    assert [answer.split(":")[0] for answer in seen["strict_tls"][1:]] == ["failed"] * 3
+    assert seen["strict_accepted"] == [pod_network.ECHO], "the application heard of others"
+
+
+def test_a_refused_plaintext_connection_says_so(seen: dict[str, Any]) -> None:
+    refused = [line for line in seen["strict_log"] if line["response_flags"] == "NR"]
+    assert [line["destination_port"] for line in refused] == [pod_network.ECHO, pod_network.SERVER_FIRST]
+    assert {line["termination_details"] for line in refused} == {"mutual_tls_required"}
+
+
+def test_where_mutual_tls_is_off_everything_is_the_applications(seen: dict[str, Any]) -> None:
+    assert seen["disable"] == ["hello hi there\n", "hello hi application"]
+
+
+def test_certificates_are_replaced_under_open_and_new_connections(seen: dict[str, Any]) -> None:
+    held = seen["held"]
+    assert held["failures"] == []
+    assert held["outlived"]
+    assert held["serials"] >= 3
+    assert held["connections"] > held["serials"]
+
+
+def test_the_way_out_shows_each_certificate_in_its_time(seen: dict[str, Any]) -> None:
+    assert set(seen["outgoing"]) == {"hello hi\n"}
+    assert {shown["uri"] for shown in seen["seen_beyond"]} == {"spiffe://cluster.local/ns/foo/sa/server"}
+    assert len({shown["serial"] for shown in seen["seen_beyond"]}) >= 3
 
 
 def test_an_allow_policy_admits_its_port_only_and_is_named(seen: dict[str, Any]) -> None:
     allowed, denied = seen["allow_log"]
-    assert seen["allow"] == ["hello hi\n", "closed"]
+    assert seen["allow"] == ["hello hi there\n", "closed"]
     assert allowed["allowed_by"] == "ns[foo]-policy[p]-rule[0]"
     assert (denied["allowed_by"], denied["bytes_sent"]) == (None, 0)
     assert denied["termination_details"] == "rbac_access_denied_matched_policy[none]"
@@ -169,7 +256,7 @@ def test_an_allow_policy_admits_its_port_only_and_is_named(seen: dict[str, Any])
 
 def test_dry_run_touches_nothing_and_is_visible(seen: dict[str, Any]) -> None:
     allowed, denied = seen["dry_run_log"]
-    assert seen["dry_run"] == ["hello hi\n", "closed"]
+    assert seen["dry_run"] == ["hello hi there\n", "closed"]
     assert allowed["dry_run"] == {
         "allow_result": "allowed",
         "allow_policy": "ns[foo]-policy[try]-rule[0]",
@@ -180,7 +267,7 @@ def test_dry_run_touches_nothing_and_is_visible(seen: dict[str, Any]) -> None:
 
 
 def test_the_last_policies_stay_without_a_control_plane(seen: dict[str, Any]) -> None:
-    assert seen["orphaned"] == ["hello hi\n", "closed"]
+    assert seen["orphaned"] == ["hello hi there\n", "closed"]
 
 
 def test_without_envoy_nothing_is_accepted(seen: dict[str, Any]) -> None:

@@ -5,13 +5,20 @@ from typing import Any
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.listener.v3.listener_components_pb2 import (
+    FilterChain,
+    ListenerFilterChainMatchPredicate,
+)
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 
 from enforcer.mesh import Exempt, MeshOptions
-from enforcer.policy import Policy, parse
+from enforcer.peer_authentication import Mode, Modes
+from enforcer.policy import parse
 from enforcer.watch import Change, Key, Listed
 from enforcer.world import KINDS, World
-from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE, Snapshot, build
+from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE, Snapshot
+from tests.enforcer.callers import snapshot_of
 
 
 def policy_document(name: str = "p", namespace: str = "foo", **spec: Any) -> dict[str, Any]:
@@ -50,12 +57,12 @@ def clusters(snapshot: Snapshot) -> dict[str, Cluster]:
     return found
 
 
-def snapshot_of(*policies: Policy, exempt: Exempt = Exempt.MARK, ipv6: bool = False) -> Snapshot:
-    return build(policies, exempt=exempt, ipv6=ipv6)
+def chains(listener: Listener) -> dict[str, FilterChain]:
+    return {chain.name: chain for chain in listener.filter_chains if not chain.name.startswith("dead-end")}
 
 
-def filter_names(listener: Listener) -> list[str]:
-    return [entry.name for entry in listener.default_filter_chain.filters]
+def filter_names(chain: FilterChain) -> list[str]:
+    return [entry.name for entry in chain.filters]
 
 
 def bytes_of(snapshot: Snapshot) -> Mapping[str, list[bytes]]:
@@ -74,18 +81,94 @@ def test_a_policy_changes_the_listeners_version_only() -> None:
     assert without.versions[LISTENER_TYPE] != with_policy.versions[LISTENER_TYPE]
 
 
-def test_policies_stand_before_the_proxy_on_the_way_in_and_not_on_the_way_out() -> None:
+def test_policies_stand_before_the_proxy_on_every_way_in_and_not_on_the_way_out() -> None:
     found = listeners(snapshot_of(parse(allow("9000"))))
-    assert filter_names(found["inbound"])[-1] == "envoy.filters.network.tcp_proxy"
-    assert "envoy.filters.network.rbac" in filter_names(found["inbound"])
-    assert filter_names(found["outbound"]) == ["envoy.filters.network.tcp_proxy"]
+    ways_in = chains(found["inbound"])
+    assert set(ways_in) == {"mutual-tls", "tls", "plaintext"}
+    for chain in ways_in.values():
+        assert filter_names(chain)[-1] == "envoy.filters.network.tcp_proxy"
+        assert "envoy.filters.network.rbac" in filter_names(chain)
+    assert filter_names(found["outbound"].default_filter_chain) == ["envoy.filters.network.tcp_proxy"]
 
 
-def test_no_listener_filter_waits_for_bytes() -> None:
-    for listener in listeners(snapshot_of()).values():
-        assert [entry.name for entry in listener.listener_filters] == ["envoy.filters.listener.original_dst"]
-        assert listener.continue_on_listener_filters_timeout
-        assert listener.HasField("listener_filters_timeout")
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [
+        (Mode.STRICT, {"mutual-tls"}),
+        (Mode.PERMISSIVE, {"mutual-tls", "tls", "plaintext"}),
+        (Mode.DISABLE, {"plaintext"}),
+    ],
+)
+def test_a_mode_opens_its_ways_and_no_other(mode: Mode, names: set[str]) -> None:
+    inbound = listeners(snapshot_of(modes=Modes(default=mode, ports={})))["inbound"]
+    assert set(chains(inbound)) == names
+    # What takes the rest would take what the mode refuses.
+    assert not inbound.HasField("default_filter_chain")
+
+
+def test_a_port_with_a_mode_of_its_own_has_all_its_chains() -> None:
+    modes = Modes(default=Mode.STRICT, ports={9000: Mode.PERMISSIVE, 9001: Mode.DISABLE})
+    found = chains(listeners(snapshot_of(modes=modes))["inbound"])
+    ports = {name: chain.filter_chain_match.destination_port.value for name, chain in found.items()}
+    assert ports == {
+        "mutual-tls": 0,
+        "mutual-tls-9000": 9000,
+        "tls-9000": 9000,
+        "plaintext-9000": 9000,
+        "plaintext-9001": 9001,
+    }
+
+
+def test_mutual_tls_demands_a_certificate_of_the_mesh() -> None:
+    chain = chains(listeners(snapshot_of())["inbound"])["mutual-tls"]
+    assert list(chain.filter_chain_match.application_protocols) == ["authz-mesh"]
+    context = DownstreamTlsContext()
+    assert chain.transport_socket.typed_config.Unpack(context)
+    assert context.require_client_certificate.value is True
+    combined = context.common_tls_context.combined_validation_context
+    [names] = combined.default_validation_context.match_typed_subject_alt_names
+    assert names.matcher.prefix == "spiffe://cluster.local/"
+    assert combined.validation_context_sds_secret_config.name == "root"
+
+
+@pytest.mark.parametrize(
+    ("modes", "waits"),
+    [
+        (Modes(ports={}), {9000, 9001}),
+        (Modes(default=Mode.DISABLE, ports={}), set()),
+        (Modes(ports={9001: Mode.DISABLE}), {9000}),
+        (Modes(ports={9000: Mode.DISABLE, 9001: Mode.DISABLE}), set()),
+        (Modes(default=Mode.DISABLE, ports={9000: Mode.STRICT}), {9000}),
+        (Modes(default=Mode.DISABLE, ports={9000: Mode.STRICT, 9001: Mode.STRICT}), {9000, 9001}),
+    ],
+)
+def test_only_ports_that_take_tls_wait_for_bytes(modes: Modes, waits: set[int]) -> None:
+    inbound = listeners(snapshot_of(modes=modes))["inbound"]
+    assert inbound.continue_on_listener_filters_timeout
+    assert inbound.HasField("listener_filters_timeout")
+    inspectors = [entry for entry in inbound.listener_filters if entry.name.endswith("tls_inspector")]
+    assert {
+        port
+        for port in (9000, 9001)
+        for entry in inspectors
+        if not (entry.HasField("filter_disabled") and holds(entry.filter_disabled, port))
+    } == waits
+
+
+def holds(predicate: ListenerFilterChainMatchPredicate, port: int) -> bool:
+    """What Envoy makes of a predicate."""
+    if predicate.HasField("not_match"):
+        return not holds(predicate.not_match, port)
+    if predicate.HasField("or_match"):
+        assert len(predicate.or_match.rules) >= 2
+        return any(holds(rule, port) for rule in predicate.or_match.rules)
+    wanted = predicate.destination_port_range
+    return bool(wanted.start <= port < wanted.end)
+
+
+def test_nobody_waits_for_bytes_on_the_way_out() -> None:
+    outbound = listeners(snapshot_of())["outbound"]
+    assert [entry.name for entry in outbound.listener_filters] == ["envoy.filters.listener.original_dst"]
 
 
 def test_envoys_own_ports_are_dead_ends() -> None:
@@ -93,6 +176,7 @@ def test_envoys_own_ports_are_dead_ends() -> None:
         ends = {
             chain.filter_chain_match.destination_port.value: list(chain.filters)
             for chain in listener.filter_chains
+            if chain.name.startswith("dead-end")
         }
         assert ends == {15006: [], 15001: []}
 
@@ -193,17 +277,16 @@ def test_a_list_takes_away_what_it_lacks() -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        policy_document(rules=[{"from": [{"source": {"principals": ["*"]}}]}]),
         policy_document(rules=[{"to": [{"operation": {"ports": ["x"]}}]}]),
         policy_document(rules="all"),
         policy_document(action="PERMIT"),
     ],
-    ids=["needs-identity", "bad-port", "bad-shape", "bad-action"],
+    ids=["bad-port", "bad-shape", "bad-action"],
 )
 def test_a_policy_that_cannot_be_enforced_closes_its_workloads(document: dict[str, Any]) -> None:
     made = world(document)
-    [inbound] = [item for name, item in listeners(snapshot(made)).items() if name == "inbound"]
-    assert b"ns[foo]-policy[p]-rule[0]" in inbound.default_filter_chain.filters[0].typed_config.value
+    for chain in chains(listeners(snapshot(made))["inbound"]).values():
+        assert b"ns[foo]-policy[p]-rule[0]" in chain.filters[0].typed_config.value
     assert str(next(iter(made.rejected))) == "AuthorizationPolicy/foo/p"
 
 
@@ -218,20 +301,139 @@ def peer(mode: str, **spec: Any) -> dict[str, Any]:
     return {"kind": "PeerAuthentication", "metadata": metadata, "spec": {"mtls": {"mode": mode}, **spec}}
 
 
-@pytest.mark.parametrize("mode", ["PERMISSIVE", "DISABLE", "UNSET"])
-def test_what_takes_plaintext_changes_nothing(mode: str) -> None:
+@pytest.mark.parametrize("mode", ["PERMISSIVE", "UNSET"])
+def test_what_is_the_default_anyway_changes_nothing(mode: str) -> None:
     made = world(peer(mode), kind="PeerAuthentication")
     assert version(made) == OPEN
     assert made.rejected == {}
 
 
-@pytest.mark.parametrize(
-    "document", [peer("STRICT"), peer("UNSET", portLevelMtls={"9000": {"mode": "STRICT"}})]
-)
-def test_strict_mutual_tls_closes_its_workloads(document: dict[str, Any]) -> None:
-    made = world(document, kind="PeerAuthentication")
-    assert version(made) != OPEN
+def test_a_mode_reaches_its_workloads_and_goes_again() -> None:
+    made = world(peer("STRICT"), kind="PeerAuthentication")
+    assert set(chains(listeners(snapshot(made))["inbound"])) == {"mutual-tls"}
+    key = change("PeerAuthentication", peer("STRICT")).key
+    assert [workload.node for workload in made.selected(key)] == ["foo/x"]
+    made.apply(change("PeerAuthentication", peer("STRICT"), gone=True))
+    assert version(made) == OPEN
+
+
+def test_a_peer_authentication_that_cannot_be_read_closes_its_workloads_to_plaintext() -> None:
+    made = world(peer("MAYBE"), kind="PeerAuthentication")
+    assert set(chains(listeners(snapshot(made))["inbound"])) == {"mutual-tls"}
     assert [str(key) for key in made.rejected] == ["PeerAuthentication/foo/default"]
+
+
+def service(name: str = "echo", **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "foo", "resourceVersion": "4"}
+    ports = [{"port": 80, "targetPort": 9000}]
+    whole = {"selector": {"app": "echo"}, "clusterIP": "10.96.0.9", "ports": ports, **spec}
+    return {"metadata": metadata, "spec": whole}
+
+
+def secured(made: World) -> dict[str, list[str]]:
+    """The Services that sidecars reach by mutual TLS: chain -> the identities that may answer."""
+    found = snapshot(made)
+    ways_out = clusters(found)
+    result = {}
+    for chain in listeners(found)["outbound"].filter_chains:
+        if chain.name in ways_out:
+            context = UpstreamTlsContext()
+            assert ways_out[chain.name].transport_socket.typed_config.Unpack(context)
+            validation = context.common_tls_context.combined_validation_context.default_validation_context
+            result[chain.name] = [name.matcher.exact for name in validation.match_typed_subject_alt_names]
+    return result
+
+
+ECHO = "outbound|80||echo.foo.svc.cluster.local"
+
+
+def test_a_service_of_the_mesh_is_reached_by_mutual_tls_as_its_endpoints_identity() -> None:
+    made = world(service(), kind="Service")
+    assert secured(made) == {ECHO: ["spiffe://cluster.local/ns/foo/sa/default"]}
+    [chain] = [item for item in listeners(snapshot(made))["outbound"].filter_chains if item.name == ECHO]
+    [prefix] = chain.filter_chain_match.prefix_ranges
+    assert (prefix.address_prefix, prefix.prefix_len.value) == ("10.96.0.9", 32)
+    assert chain.filter_chain_match.destination_port.value == 80
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clusterIP": "None"},
+        {"selector": {"app": "other"}},
+        {"selector": None},
+        {"ports": [{"port": 80, "protocol": "UDP"}]},
+    ],
+    ids=["headless", "no-endpoint", "no-selector", "udp"],
+)
+def test_what_is_no_service_of_the_mesh_is_dialled_as_it_is(changes: dict[str, Any]) -> None:
+    assert secured(world(service(**changes), kind="Service")) == {}
+
+
+def test_an_endpoint_that_cannot_answer_makes_the_service_plaintext() -> None:
+    made = world(service(), kind="Service")
+    bare = pod_document("y", spec={"containers": [{"name": "app"}]})
+    made.apply(change("Pod", bare))
+    assert secured(made) == {}
+    made.apply(change("Pod", bare, gone=True))
+    assert list(secured(made)) == [ECHO]
+
+
+def test_a_port_that_is_not_captured_takes_no_mutual_tls() -> None:
+    made = world(service(), kind="Service")
+    excluded = {"traffic.sidecar.istio.io/excludeInboundPorts": "9000"}
+    made.apply(change("Pod", pod_document(metadata={"annotations": excluded, "labels": {"app": "echo"}})))
+    assert secured(made) == {}
+
+
+@pytest.mark.parametrize(
+    ("document", "ways"),
+    [
+        (peer("DISABLE"), []),
+        (peer("STRICT"), [ECHO]),
+        (
+            peer(
+                "UNSET",
+                selector={"matchLabels": {"app": "echo"}},
+                portLevelMtls={"9000": {"mode": "DISABLE"}},
+            ),
+            [],
+        ),
+        (
+            peer(
+                "UNSET", selector={"matchLabels": {"app": "echo"}}, portLevelMtls={"80": {"mode": "DISABLE"}}
+            ),
+            [ECHO],
+        ),
+    ],
+    ids=["off", "strict", "off-on-the-target-port", "off-on-another"],
+)
+def test_clients_follow_the_servers_mode(document: dict[str, Any], ways: list[str]) -> None:
+    made = world(service(), kind="Service")
+    made.apply(change("PeerAuthentication", document))
+    assert list(secured(made)) == ways
+
+
+def test_a_named_target_port_is_the_endpoints() -> None:
+    made = world(service(ports=[{"port": 80, "targetPort": "tcp"}]), kind="Service")
+    containers = [{"name": "app", "ports": [{"name": "tcp", "containerPort": 9000}]}, {"name": "istio-proxy"}]
+    made.apply(change("Pod", pod_document(spec={"containers": containers})))
+    selector = {"matchLabels": {"app": "echo"}}
+    off = peer("UNSET", selector=selector, portLevelMtls={"9000": {"mode": "DISABLE"}})
+    made.apply(change("PeerAuthentication", off))
+    assert secured(made) == {}
+
+
+def test_a_pod_that_comes_or_goes_with_the_same_identity_changes_nothing() -> None:
+    made = world(service(), kind="Service")
+    before = version(made)
+    made.apply(change("Pod", pod_document("y")))
+    made.apply(change("Pod", pod_document(status={"phase": "Running", "podIP": "10.244.0.7"})))
+    assert version(made) == before
+    made.apply(change("Pod", pod_document("z", spec={"serviceAccountName": "z"})))
+    assert secured(made) == {
+        ECHO: ["spiffe://cluster.local/ns/foo/sa/default", "spiffe://cluster.local/ns/foo/sa/z"]
+    }
 
 
 def test_pods_without_a_sidecar_and_finished_ones_are_no_workloads() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc
 import pytest
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
@@ -19,12 +18,13 @@ from google.rpc.status_pb2 import Status as RpcStatus
 
 from enforcer import status_client, watch
 from enforcer.conditions import Condition, Reach, Writer, judge, says, status_patch
+from enforcer.control_plane import host_of
 from enforcer.controller import Addresses, Controller
 from enforcer.kube import KubeError
 from enforcer.mesh import MeshOptions
 from enforcer.watch import Key
-from enforcer.xds.server import METHOD, SERVICE
 from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE
+from tests.enforcer.callers import channel_to, open_stream, token
 from tests.enforcer.fake_api import FakeApi, serve
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -181,7 +181,7 @@ def hooks(name: str) -> dict[str, Any]:
 
 def pod(name: str = "x", **labels: str) -> dict[str, Any]:
     return {
-        "metadata": {"name": name, "namespace": "foo", "labels": labels},
+        "metadata": {"name": name, "namespace": "foo", "uid": "u", "labels": labels},
         "spec": {"containers": [{"name": "istio-proxy"}]},
         "status": {"phase": "Running"},
     }
@@ -221,12 +221,9 @@ class Scene:
     @contextlib.asynccontextmanager
     async def sidecar(self, node: str = "foo/x", *, refuses: str = "") -> AsyncIterator[None]:
         """A sidecar that acknowledges everything, or refuses every listener."""
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.controller.bound['xds']}") as channel:
-            stream = channel.stream_stream(
-                f"/{SERVICE}/{METHOD}",
-                request_serializer=DiscoveryRequest.SerializeToString,
-                response_deserializer=DiscoveryResponse.FromString,
-            )()
+        root, name = self.controller.authority.pem, host_of(MeshOptions().xds_address)
+        async with channel_to(self.controller.bound["xds"], root=root, name=name) as channel:
+            stream = open_stream(channel, token(node))
             for kind in (CLUSTER_TYPE, LISTENER_TYPE):
                 await stream.write(DiscoveryRequest(type_url=kind, node=Node(id=node)))
 
@@ -342,16 +339,63 @@ def test_a_sidecar_that_refuses_is_shown_with_its_words() -> None:
     run(play, (watch.PODS, READY), (watch.POLICIES, policy("9000")))
 
 
-def test_a_policy_that_needs_identity_is_told_as_not_enforced() -> None:
+def test_a_policy_that_cannot_be_enforced_is_told_so() -> None:
     async def play(scene: Scene) -> None:
         line = await scene.until(lambda line: bool(line["rejected"]))
-        assert "mutual TLS" in line["rejected"]["AuthorizationPolicy/foo/p"]
+        assert "AuthorizationPolicy/foo/p" in line["rejected"]
         _, body = await scene.until_patched(lambda patch: patch[0] == POLICY_STATUS)
         [told] = body["status"]["conditions"]
-        assert (told["status"], told["reason"], told["observedGeneration"]) == ("False", "Unsupported", 1)
+        assert (told["status"], told["reason"], told["observedGeneration"]) == ("False", "Rejected", 1)
 
-    rules = [{"from": [{"source": {"principals": ["*"]}}]}]
-    run(play, (watch.POLICIES, policy("9000", rules=rules)))
+    run(play, (watch.POLICIES, policy("no-port")))
+
+
+def test_a_peer_authentication_is_processed_acknowledged_and_told() -> None:
+    strict = {
+        "metadata": {"name": "default", "namespace": "foo", "generation": 1},
+        "spec": {"mtls": {"mode": "STRICT"}},
+    }
+
+    async def play(scene: Scene) -> None:
+        async with scene.sidecar():
+            await scene.until(in_sync)
+            scene.api.put(watch.PEER_AUTHENTICATIONS, strict)
+            version = scene.api.version
+            name = "PeerAuthentication/foo/default"
+            await scene.until(lambda line: processed(line, name) >= version and in_sync(line))
+            path = "/apis/security.istio.io/v1/namespaces/foo/peerauthentications/default/status"
+            _, body = await scene.until_patched(lambda patch: patch[0] == path)
+            assert body["status"]["conditions"][0]["reason"] == "Acknowledged"
+
+    run(play, (watch.PODS, pod()))
+
+
+def test_a_later_pod_of_the_same_name_is_not_the_one_before() -> None:
+    async def play(scene: Scene) -> None:
+        async with scene.sidecar():
+            await scene.until(in_sync)
+            again = pod()
+            again["metadata"]["uid"] = "another"
+            scene.api.put(watch.PODS, again)
+            await scene.until(lambda line: not in_sync(line))
+
+    run(play, (watch.PODS, pod()))
+
+
+def test_the_authority_outlives_the_controller() -> None:
+    authorities = []
+
+    async def play(scene: Scene) -> None:
+        authorities.append(scene.controller.authority.pem)
+
+    api = run(play)
+    secrets = api.objects["/api/v1/namespaces/authz-system/secrets"]
+    [secret] = secrets.values()
+    run(play, (SECRETS, secret))
+    assert authorities[0] == authorities[1]
+
+
+SECRETS = watch.Kind(name="Secret", path="/api/v1/namespaces/authz-system/secrets")
 
 
 def test_labels_travel_like_policies() -> None:

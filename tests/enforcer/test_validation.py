@@ -39,6 +39,12 @@ def deny(*rules: Any) -> dict[str, Any]:
         deny({"to": [{"operation": {"notPorts": ["9000"], "methods": ["GET"]}}]}),
         deny({"when": [{"key": "request.auth.principal", "values": ["a"]}]}),
         deny({"from": [{"source": {"ipBlocks": ["10.0.0.1"], "requestPrincipals": ["*"]}}]}),
+        deny({"from": [{"source": {"trustDomains": ["*"], "requestPrincipals": ["*"]}}]}),
+        policy({"rules": [{"from": [{"source": {"principals": ["*"], "notNamespaces": ["a*b"]}}]}]}),
+        policy({"rules": [{"from": [{"source": {"serviceAccounts": ["a", "b/c"]}}]}]}),
+        policy({"rules": [{"from": [{"source": {"trustDomains": ["a", "a*", "*a", "*"]}}]}]}),
+        policy({"rules": [{"when": [{"key": "source.trustDomain", "values": ["a/b"]}]}]}),
+        policy({"rules": [{"when": [{"key": "connection.sni", "values": ["*.a"]}]}]}),
     ],
 )
 def test_admitted_in_silence(admitted: dict[str, Any]) -> None:
@@ -88,14 +94,6 @@ def test_admitted_in_silence(admitted: dict[str, Any]) -> None:
         (
             policy({}, **{"istio.io/dry-run": ""}),
             'metadata.annotations[istio.io/dry-run]: "" is not a boolean',
-        ),
-        (
-            policy({"rules": [{"from": [{"source": {"principals": ["*"]}}]}]}),
-            "spec.rules[0].from[0].source.principals: needs mutual TLS between workloads",
-        ),
-        (
-            deny({"from": [{"source": {"namespaces": ["a"]}}], "to": [{"operation": {"methods": ["GET"]}}]}),
-            "spec.rules[0].from[0].source.namespaces: needs mutual TLS between workloads",
         ),
         *(
             (
@@ -147,11 +145,6 @@ def test_unknown_action_is_the_only_error() -> None:
     assert error == 'spec.action: "PERMIT" is not one of ALLOW, DENY, AUDIT, CUSTOM'
 
 
-def test_when_key_of_trust_domains_takes_a_slash() -> None:
-    errors = review(policy({"rules": [{"when": [{"key": "source.trustDomain", "values": ["a/b"]}]}]})).errors
-    assert [error for error in errors if "mutual TLS" not in error] == []
-
-
 @pytest.mark.parametrize(
     ("rule", "path"),
     [
@@ -162,6 +155,10 @@ def test_when_key_of_trust_domains_takes_a_slash() -> None:
         ),
         (
             {"from": [{"source": {"ipBlocks": ["10.0.0.1"]}}], "to": [{"operation": {"hosts": ["a"]}}]},
+            "spec.rules[0].to[0].operation",
+        ),
+        (
+            {"from": [{"source": {"principals": ["*"]}}], "to": [{"operation": {"hosts": ["a"]}}]},
             "spec.rules[0].to[0].operation",
         ),
         ({"from": [{"source": {"notRequestPrincipals": ["*"]}}]}, "spec.rules[0].from[0].source"),
@@ -180,16 +177,18 @@ def test_empty_selector_is_admitted_with_a_warning() -> None:
     assert warning.startswith("spec.selector: has no labels")
 
 
-def test_policies_for_gateways_may_use_identity() -> None:
-    spec = {
-        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}],
-        "rules": [{"from": [{"source": {"namespaces": ["a"]}}]}],
-    }
-    assert review(policy(spec)) == Verdict()
+def test_custom_is_refused_wherever_it_is_aimed() -> None:
+    spec: dict[str, Any] = {"action": "CUSTOM", "provider": {"name": "a"}, "rules": [{}]}
+    gateway = {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}]}
+    reason = "spec.action: CUSTOM needs an external authorizer, which this enforcer cannot call"
+    assert review(policy(spec)) == review(policy(spec | gateway)) == Verdict(errors=(reason,))
+
+
+BROKEN = {"rules": [{"to": [{"operation": {"ports": ["http"]}}]}]}
 
 
 def test_update_that_changes_nothing_judged_is_admitted() -> None:
-    old = policy({"rules": [{"from": [{"source": {"namespaces": ["a"]}}]}]})
+    old = policy(BROKEN)
     relabelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
     assert review(relabelled, old=old).errors == ()
 
@@ -197,25 +196,80 @@ def test_update_that_changes_nothing_judged_is_admitted() -> None:
 @pytest.mark.parametrize(
     "new",
     [
-        policy({"rules": [{"from": [{"source": {"namespaces": ["b"]}}]}]}),
-        policy({"rules": [{"from": [{"source": {"namespaces": ["a"]}}]}]}, **{"istio.io/dry-run": "true"}),
+        policy({"rules": [{"to": [{"operation": {"ports": ["https"]}}]}]}),
+        policy(BROKEN, **{"istio.io/dry-run": "true"}),
     ],
 )
 def test_update_that_changes_something_judged_is_judged(new: dict[str, Any]) -> None:
-    old = policy({"rules": [{"from": [{"source": {"namespaces": ["a"]}}]}]})
-    assert review(new, old=old).errors != ()
+    assert review(new, old=policy(BROKEN)).errors != ()
 
 
-def test_peer_authentication_is_refused() -> None:
-    (error,) = review({"kind": "PeerAuthentication", "spec": {"mtls": {"mode": "STRICT"}}}).errors
-    assert error.startswith("spec.mtls: needs mutual TLS")
+def peer_authentication(spec: Any, **annotations: Any) -> dict[str, Any]:
+    return policy(spec, **annotations) | {"kind": "PeerAuthentication"}
 
 
-def test_dry_run_on_another_kind_is_refused() -> None:
-    errors = review(
-        {"kind": "PeerAuthentication", "metadata": {"annotations": {"istio.io/dry-run": "true"}}}
-    ).errors
-    assert errors[0] == "metadata.annotations[istio.io/dry-run]: is for AuthorizationPolicy only"
+WORKLOAD = {"matchLabels": {"app": "tcp-echo"}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        None,
+        {},
+        {"mtls": None},
+        *({"mtls": {"mode": mode}} for mode in ("STRICT", "PERMISSIVE", "DISABLE", "UNSET", None)),
+        {"selector": WORKLOAD, "portLevelMtls": {"9000": {"mode": "STRICT"}, "65535": {}}},
+    ],
+)
+def test_peer_authentication_is_admitted(spec: Any) -> None:
+    assert review(peer_authentication(spec)) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        (
+            {"mtls": {"mode": "MUTUAL"}},
+            'spec.mtls.mode: "MUTUAL" is not one of UNSET, STRICT, PERMISSIVE, DISABLE',
+        ),
+        ({"mtls": {"mode": "strict"}}, 'spec.mtls.mode: "strict" is not one of'),
+        ({"mtls": "STRICT"}, 'spec.mtls: "STRICT" is not an object'),
+        ({"portLevelMtls": {"9000": {"mode": "STRICT"}}}, "spec.portLevelMtls: needs a selector with labels"),
+        ({"selector": {}, "portLevelMtls": {"9000": {}}}, "spec.portLevelMtls: needs a selector with labels"),
+        ({"selector": WORKLOAD, "portLevelMtls": {}}, "spec.portLevelMtls: is empty"),
+        *(
+            (
+                {"selector": WORKLOAD, "portLevelMtls": {port: {"mode": "STRICT"}}},
+                f'spec.portLevelMtls: "{port}" is not a port (1..65535)',
+            )
+            for port in ("0", "65536", "http", "-1", "080", "٣")
+        ),
+        (
+            {"selector": WORKLOAD, "portLevelMtls": {"9000": {"mode": "NONE"}}},
+            'spec.portLevelMtls[9000].mode: "NONE" is not one of',
+        ),
+        ({"selector": {"matchLabels": {"app": "*"}}}, 'spec.selector.matchLabels[app]: "*" has a wildcard'),
+        ({"selector": {"matchLabels": {"": "a"}}}, "spec.selector.matchLabels: a label has an empty key"),
+        ({"mtl": {}}, "spec.mtl: is not a known field"),
+    ],
+)
+def test_peer_authentication_is_refused(spec: Any, error: str) -> None:
+    verdict = review(peer_authentication(spec))
+    assert any(each.startswith(error) for each in verdict.errors), verdict.errors
+
+
+def test_peer_authentication_with_an_empty_selector_is_admitted_with_a_warning() -> None:
+    verdict = review(peer_authentication({"selector": {}, "mtls": {"mode": "STRICT"}}))
+    assert verdict.errors == ()
+    assert verdict.warnings == (
+        "spec.selector: has no labels, so the policy covers every workload of its namespace",
+    )
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_dry_run_on_another_kind_is_refused(value: str) -> None:
+    errors = review(peer_authentication({}, **{"istio.io/dry-run": value})).errors
+    assert errors == ("metadata.annotations[istio.io/dry-run]: is for AuthorizationPolicy only",)
 
 
 def test_unknown_kind_is_refused() -> None:

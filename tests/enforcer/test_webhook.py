@@ -20,6 +20,7 @@ from enforcer.mesh import MeshOptions, read_options
 from enforcer.webhook import create_app, create_health_app, trust_patch
 
 NAME = "enforcer.authz-system.svc"
+ROOT = "-----BEGIN CERTIFICATE-----"
 
 
 class Local(aiohttp.abc.AbstractResolver):
@@ -35,7 +36,9 @@ class Local(aiohttp.abc.AbstractResolver):
 @asynccontextmanager
 async def serving(*, ready: bool = True) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     certificate = make_certificate((NAME,))
-    runner = web.AppRunner(create_app(options=MeshOptions(), ready=lambda: ready), shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        create_app(options=MeshOptions(), root=ROOT, ready=lambda: ready), shutdown_timeout=0.1
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(certificate)).start()
     trust = ssl.create_default_context(cadata=certificate.authority.decode())
@@ -93,6 +96,7 @@ def test_a_pod_is_answered_with_a_patch() -> None:
     assert [operation["path"] for operation in patch] == [
         "/spec/initContainers",
         "/spec/containers/-",
+        "/spec/volumes",
         "/metadata/annotations",
     ]
 
@@ -119,16 +123,16 @@ def test_a_good_policy_is_admitted_and_a_bad_one_refused_with_its_field() -> Non
     assert "spec.rules[0].to[0].operation.ports[0]" in response["status"]["message"]
 
 
-def test_a_policy_that_needs_identity_is_refused() -> None:
+def test_a_policy_that_needs_identity_is_admitted() -> None:
     rules = [{"from": [{"source": {"principals": ["*"]}}]}]
     _, response = ask("/validate", review("AuthorizationPolicy", policy(rules=rules)))
-    assert response["allowed"] is False
-    assert "mutual TLS" in response["status"]["message"]
+    assert response["allowed"] is True
 
 
-def test_strict_mutual_tls_is_refused() -> None:
-    peer = {"kind": "PeerAuthentication", "metadata": {"name": "d"}, "spec": {"mtls": {"mode": "STRICT"}}}
-    assert ask("/validate", review("PeerAuthentication", peer))[1]["allowed"] is False
+@pytest.mark.parametrize(("mode", "allowed"), [("STRICT", True), ("MAYBE", False)])
+def test_peer_authentications_are_judged(mode: str, allowed: bool) -> None:
+    peer = {"kind": "PeerAuthentication", "metadata": {"name": "d"}, "spec": {"mtls": {"mode": mode}}}
+    assert ask("/validate", review("PeerAuthentication", peer))[1]["allowed"] is allowed
 
 
 def test_warnings_reach_the_author() -> None:
@@ -240,7 +244,7 @@ def test_the_manifests_and_the_options_speak_of_the_same() -> None:
 
 @pytest.mark.parametrize("kind", ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"])
 def test_the_webhooks_fail_closed_and_lead_somewhere(kind: str) -> None:
-    app = create_app(options=MeshOptions(), ready=lambda: True)
+    app = create_app(options=MeshOptions(), root=ROOT, ready=lambda: True)
     paths = {resource.canonical for resource in app.router.resources()}
     [configuration] = manifests(kind)
     for hook in configuration["webhooks"]:

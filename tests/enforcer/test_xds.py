@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -11,11 +12,23 @@ from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from google.rpc.status_pb2 import Status
 
-from enforcer.mesh import Exempt
+from enforcer.identity import Identity
 from enforcer.policy import parse
-from enforcer.xds.server import METHOD, SERVICE, Ads, IdentityError, identify
-from enforcer.xds.session import Session
-from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE, Snapshot, build
+from enforcer.xds import secrets
+from enforcer.xds.secrets import SECRET_TYPE, Secrets
+from enforcer.xds.server import Ads
+from enforcer.xds.session import ForeignSecretError, Session
+from enforcer.xds.snapshot import CLUSTER_TYPE, LISTENER_TYPE, Snapshot
+from enforcer.xds.tls import IDENTITY, ROOT
+from tests.enforcer.callers import (
+    AUTHORITY,
+    SERVER,
+    authenticate,
+    channel_to,
+    open_stream,
+    snapshot_of,
+    token,
+)
 
 
 def snapshot(*ports: str) -> Snapshot:
@@ -23,19 +36,22 @@ def snapshot(*ports: str) -> Snapshot:
         "metadata": {"namespace": "foo", "name": "p"},
         "spec": {"rules": [{"to": [{"operation": {"ports": [port]}}]} for port in ports]},
     }
-    return build((parse(document),), exempt=Exempt.MARK, ipv6=False)
+    return snapshot_of(parse(document))
 
 
 FIRST, SECOND = snapshot("9000"), snapshot("9001")
 
 
-def subscribe(kind: str, version: str = "") -> DiscoveryRequest:
-    return DiscoveryRequest(type_url=kind, version_info=version, node=Node(id="foo/x"))
+def subscribe(kind: str, version: str = "", names: tuple[str, ...] = ()) -> DiscoveryRequest:
+    return DiscoveryRequest(type_url=kind, version_info=version, node=Node(id="foo/x"), resource_names=names)
 
 
-def ack(response: DiscoveryResponse) -> DiscoveryRequest:
+def ack(response: DiscoveryResponse, names: tuple[str, ...] = ()) -> DiscoveryRequest:
     return DiscoveryRequest(
-        type_url=response.type_url, version_info=response.version_info, response_nonce=response.nonce
+        type_url=response.type_url,
+        version_info=response.version_info,
+        response_nonce=response.nonce,
+        resource_names=names,
     )
 
 
@@ -45,8 +61,18 @@ def nack(response: DiscoveryResponse, message: str = "bad") -> DiscoveryRequest:
     )
 
 
+def new_session() -> Session:
+    return Session(node="foo/x", uid="u", identity=Identity(namespace="foo", service_account="default"))
+
+
+def new_secrets(seconds: float = 3600) -> Secrets:
+    return secrets.issue(
+        AUTHORITY, "spiffe://cluster.local/ns/foo/sa/default", lifetime=timedelta(seconds=seconds)
+    )
+
+
 def subscribed(version: Callable[[str], str] = lambda _: "") -> Session:
-    session = Session(node="foo/x")
+    session = new_session()
     for kind in (CLUSTER_TYPE, LISTENER_TYPE):
         session.receive(subscribe(kind, version(kind)))
     return session
@@ -58,7 +84,7 @@ def test_clusters_come_before_the_listeners_that_name_them() -> None:
 
 
 def test_what_was_not_asked_for_is_not_sent() -> None:
-    session = Session(node="foo/x")
+    session = new_session()
     session.receive(subscribe(CLUSTER_TYPE))
     assert [response.type_url for response in session.due(FIRST)] == [CLUSTER_TYPE]
     assert not session.in_sync(FIRST)
@@ -134,10 +160,49 @@ def test_other_types_are_ignored() -> None:
     assert len(session.due(FIRST)) == 2
 
 
-@pytest.mark.parametrize("node", ["", "foo", "/x", "foo/", "foo/x/y"])
-def test_a_node_that_names_no_pod_is_refused(node: str) -> None:
-    with pytest.raises(IdentityError):
-        identify(Node(id=node), {})
+def test_a_secret_is_sent_by_its_name_and_again_when_it_is_renewed() -> None:
+    session = subscribed()
+    session.secrets = new_secrets()
+    session.receive(subscribe(SECRET_TYPE, names=(IDENTITY,)))
+    [*_, sent] = session.due(FIRST)
+    assert (sent.type_url, len(sent.resources)) == (SECRET_TYPE, 1)
+    assert session.due(FIRST) == []
+    session.secrets = new_secrets()
+    [renewed] = session.due(FIRST)
+    assert renewed.version_info != sent.version_info
+
+
+def test_a_name_more_brings_them_all() -> None:
+    session = subscribed()
+    session.secrets = new_secrets()
+    session.receive(subscribe(SECRET_TYPE, names=(IDENTITY,)))
+    [*_, first] = session.due(FIRST)
+    session.receive(
+        DiscoveryRequest(type_url=SECRET_TYPE, response_nonce=first.nonce, resource_names=(IDENTITY, ROOT))
+    )
+    [both] = session.due(FIRST)
+    assert len(both.resources) == 2
+
+
+def test_without_its_secrets_a_sidecar_is_not_in_sync() -> None:
+    session = subscribed()
+    session.secrets = new_secrets()
+    session.receive(subscribe(SECRET_TYPE, names=(IDENTITY, ROOT)))
+    *others, secret = session.due(FIRST)
+    for response in others:
+        session.receive(ack(response))
+    assert not session.in_sync(FIRST)
+    session.receive(ack(secret, (IDENTITY, ROOT)))
+    assert session.in_sync(FIRST)
+    session.secrets = new_secrets()
+    session.due(FIRST)
+    assert session.in_sync(FIRST), "the certificate before is still good"
+
+
+@pytest.mark.parametrize("name", ["spiffe://cluster.local/ns/foo/sa/other", "", "other"])
+def test_no_other_secret_can_be_asked_for(name: str) -> None:
+    with pytest.raises(ForeignSecretError, match="foo/x"):
+        new_session().receive(subscribe(SECRET_TYPE, names=(IDENTITY, name or "*")))
 
 
 class Plane:
@@ -146,15 +211,18 @@ class Plane:
     def __init__(self) -> None:
         self.snapshots: dict[str, Snapshot] = {}
         self.moved = asyncio.Event()
-        self.ads = Ads(resolve=lambda session: self.snapshots.get(session.node), changed=self.moved.set)
+        self.lifetime = 3600.0
+        self.ads = Ads(
+            authenticate=authenticate,
+            resolve=lambda session: self.snapshots.get(session.node),
+            issue=lambda session: new_secrets(self.lifetime),
+            changed=self.moved.set,
+        )
         self.channel: Any = None
+        self.port = 0
 
-    def open(self) -> Any:
-        return self.channel.stream_stream(
-            f"/{SERVICE}/{METHOD}",
-            request_serializer=DiscoveryRequest.SerializeToString,
-            response_deserializer=DiscoveryResponse.FromString,
-        )()
+    def open(self, node: str = "foo/x") -> Any:
+        return open_stream(self.channel, token(node))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -165,8 +233,8 @@ class Plane:
 @asynccontextmanager
 async def plane() -> AsyncIterator[Plane]:
     made = Plane()
-    port = await made.ads.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    made.port = await made.ads.start("127.0.0.1:0", SERVER)
+    async with channel_to(made.port) as channel:
         made.channel = channel
         yield made
     await made.ads.stop()
@@ -226,7 +294,7 @@ def test_each_sidecar_gets_its_own() -> None:
     async def play(made: Plane) -> None:
         made.snapshots |= {"foo/x": FIRST, "foo/y": SECOND}
         for node, expected in made.snapshots.items():
-            stream = made.open()
+            stream = made.open(node)
             await stream.write(DiscoveryRequest(type_url=LISTENER_TYPE, node=Node(id=node)))
             assert (await read(stream)).version_info == expected.versions[LISTENER_TYPE]
             stream.cancel()
@@ -262,11 +330,69 @@ def test_a_nack_is_counted() -> None:
     run(play)
 
 
-def test_a_stream_without_a_pods_name_is_refused() -> None:
+@pytest.mark.parametrize("proof", [None, "", "Bearer ", "stolen"])
+def test_without_a_pods_token_nobody_is_answered(proof: str | None) -> None:
     async def play(made: Plane) -> None:
-        stream = made.open()
-        await stream.write(DiscoveryRequest(type_url=LISTENER_TYPE, node=Node(id="nobody")))
+        made.snapshots["foo/x"] = FIRST
+        stream = open_stream(made.channel, proof)
         assert await stream.code() == grpc.StatusCode.UNAUTHENTICATED
         assert made.ads.sessions == {}
+
+    run(play)
+
+
+def test_without_tls_nobody_is_answered() -> None:
+    async def play(made: Plane) -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{made.port}") as channel:
+            assert await open_stream(channel, token()).code() == grpc.StatusCode.UNAVAILABLE
+
+    run(play)
+
+
+@pytest.mark.parametrize("node", ["foo/y", "bar/x", "", "foo"])
+def test_a_token_speaks_for_its_own_pod_only(node: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def play(made: Plane) -> None:
+        made.snapshots |= {"foo/x": FIRST, "foo/y": SECOND}
+        stream = made.open()
+        await stream.write(DiscoveryRequest(type_url=LISTENER_TYPE, node=Node(id=node)))
+        assert await stream.code() == grpc.StatusCode.PERMISSION_DENIED
+        assert made.ads.sessions == {}
+
+    run(play)
+    assert "is not foo/x, whose token this is" in caplog.text
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at-once", "later"])
+def test_asking_for_anothers_certificate_ends_the_stream(
+    later: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = "spiffe://cluster.local/ns/foo/sa/other"
+
+    async def play(made: Plane) -> None:
+        made.snapshots["foo/x"] = FIRST
+        stream = made.open()
+        if later:
+            await stream.write(subscribe(SECRET_TYPE, names=(IDENTITY,)))
+            assert len((await read(stream)).resources) == 1
+        await stream.write(subscribe(SECRET_TYPE, names=(IDENTITY, foreign)))
+        assert await stream.code() == grpc.StatusCode.PERMISSION_DENIED
+
+    run(play)
+    assert f"{foreign} is no secret of foo/x" in caplog.text
+
+
+def test_certificates_are_renewed_on_the_open_stream() -> None:
+    async def play(made: Plane) -> None:
+        made.snapshots["foo/x"] = FIRST
+        made.lifetime = 0.5
+        stream = made.open()
+        await stream.write(subscribe(SECRET_TYPE, names=(IDENTITY, ROOT)))
+        versions = []
+        for _ in range(3):
+            response = await read(stream)
+            await stream.write(ack(response, (IDENTITY, ROOT)))
+            versions.append(response.version_info)
+        assert len(set(versions)) == 3
+        stream.cancel()
 
     run(play)

@@ -21,4 +21,4 @@ def run() -> None:
 def compile_as(change: Callable[[Policies], Policies]) -> None:
     """Compile other policies for each workload than the ones that govern it."""
     compiled = rbac.network_filters
-    rbac.network_filters = lambda policies: compiled(change(policies))
+    rbac.network_filters = lambda policies, **more: compiled(change(policies), **more)

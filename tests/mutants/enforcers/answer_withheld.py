@@ -6,19 +6,21 @@ import socketserver
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
-from envoy.config.listener.v3.listener_components_pb2 import FilterChain, FilterChainMatch
+from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
-from google.protobuf.wrappers_pb2 import UInt32Value
 
 from enforcer import inject
 from enforcer.inject import Json
-from enforcer.mesh import Exempt, MeshOptions
+from enforcer.mesh import MeshOptions
+from enforcer.peer_authentication import Modes
 from enforcer.policy import Action, Policy
-from enforcer.xds import snapshot
+from enforcer.xds import inbound, pack, snapshot
+from enforcer.xds.listeners import tcp_proxy
 from enforcer.xds.snapshot import Snapshot
 from tests.mutants.enforcers import run
 
@@ -59,42 +61,50 @@ def closed_ports(policies: Sequence[Policy]) -> list[int]:
 
 
 def leak(port: int) -> Cluster:
-    address = snapshot._address("127.0.0.1", port + RELAY_OFFSET)
+    address = pack.address("127.0.0.1", port + RELAY_OFFSET)
     endpoint = LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=Endpoint(address=address))])
     name = f"leak-{port}"
     assignment = ClusterLoadAssignment(cluster_name=name, endpoints=[endpoint])
     return Cluster(name=name, type=Cluster.STATIC, load_assignment=assignment)
 
 
-def leaking_chain(port: int) -> FilterChain:
-    proxy = snapshot._filter(
-        "envoy.filters.network.tcp_proxy", snapshot._tcp_proxy(f"leak-{port}", stat_prefix="leak")
-    )
-    match = FilterChainMatch(destination_port=UInt32Value(value=port))
-    return FilterChain(name=f"leak-{port}", filter_chain_match=match, filters=[proxy])
+def leaking_chain(chain: FilterChain, port: int) -> FilterChain:
+    """The same way in, for this port alone, past all policies."""
+    proxy = pack.network_filter(inbound.TCP_PROXY, tcp_proxy(f"leak-{port}", stat_prefix="leak"))
+    copied = FilterChain()
+    copied.CopyFrom(chain)
+    copied.name = f"leak-{chain.name}-{port}"
+    copied.filter_chain_match.destination_port.value = port
+    del copied.filters[:]
+    copied.filters.append(proxy)
+    return copied
 
 
 def main() -> None:
-    inbound, build, sidecar = snapshot._inbound, snapshot.build, inject._sidecar_container
+    build_inbound, build, sidecar = inbound.build, snapshot.build, inject._sidecar_container
 
-    def leaking_inbound(policies: Sequence[Policy], *, ipv6: bool) -> Listener:
-        listener = inbound(policies, ipv6=ipv6)
-        listener.filter_chains.extend(leaking_chain(port) for port in closed_ports(policies))
+    def leaking_inbound(policies: Sequence[Policy], modes: Modes, **more: Any) -> Listener:
+        listener = build_inbound(policies, modes, **more)
+        ways_in = [chain for chain in listener.filter_chains if not chain.name.startswith("dead-end")]
+        listener.filter_chains.extend(
+            leaking_chain(chain, port) for port in closed_ports(policies) for chain in ways_in
+        )
         return listener
 
-    def leaking_build(policies: Sequence[Policy], *, exempt: Exempt, ipv6: bool) -> Snapshot:
-        built = build(policies, exempt=exempt, ipv6=ipv6)
+    def leaking_build(policies: Sequence[Policy], **more: Any) -> Snapshot:
+        built = build(policies, **more)
         clusters = built.resources[snapshot.CLUSTER_TYPE]
-        clusters += tuple(snapshot._pack(leak(port)) for port in APPLICATION_PORTS)
+        clusters += tuple(pack.pack(leak(port)) for port in APPLICATION_PORTS)
         return Snapshot(
             resources={**built.resources, snapshot.CLUSTER_TYPE: clusters},
-            versions={**built.versions, snapshot.CLUSTER_TYPE: snapshot._digest(clusters)},
+            versions={**built.versions, snapshot.CLUSTER_TYPE: pack.digest(clusters)},
         )
 
-    def leaking_sidecar(options: MeshOptions) -> Json:
-        return {**sidecar(options), "command": ["python3", "-m", "tests.mutants.enforcers.answer_withheld"]}
+    def leaking_sidecar(options: MeshOptions, root: str) -> Json:
+        command = ["python3", "-m", "tests.mutants.enforcers.answer_withheld"]
+        return {**sidecar(options, root), "command": command}
 
-    snapshot._inbound, snapshot.build, inject._sidecar_container = (
+    inbound.build, snapshot.build, inject._sidecar_container = (
         leaking_inbound,
         leaking_build,
         leaking_sidecar,

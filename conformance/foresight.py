@@ -1,0 +1,76 @@
+"""The stage as the oracle sees it: workloads and paths of the topology, in its terms.
+
+Everything that a real run would look up (names, addresses) stands for itself here, so that a scenario can
+be worked through, and a policy explained, without a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from conformance import placeholders
+from conformance.oracle import Connection, Destination, Mesh, Source
+from conformance.topology import WORKLOADS, Names, Ref, Service, Workload, find_service
+
+__all__ = ["LABELS", "MESH", "NAMES", "connect", "pod_address", "resolve", "service_account"]
+
+NAMES = Names(run="r0", worker="", root="authz-system")
+MESH = Mesh(root_namespace=NAMES.root)
+
+# Of the pods, from manifests/workloads.
+LABELS: Mapping[Ref, Mapping[str, str]] = {
+    ref: {"app": ref.name, **({"version": "v1"} if ref.name == "tcp-echo" else {})} for ref in WORKLOADS
+}
+ACCOUNTS = {"sleep-dot": "sleep.b"}
+
+
+def service_account(ref: Ref) -> str:
+    return ACCOUNTS.get(ref.name, ref.name)
+
+
+def pod_address(ref: Ref) -> str:
+    return f"10.244.0.{10 + list(WORKLOADS).index(ref)}"
+
+
+def service_address(ref: Ref) -> str:
+    found = find_service(ref)
+    if found is None:
+        raise KeyError(str(ref))
+    return f"10.96.0.{10 + sorted(WORKLOADS).index(found[1].ref)}"
+
+
+def resolve(value: Any, names: Names = NAMES) -> Any:
+    return placeholders.resolve(value, names=names, pod_address=pod_address, service_address=service_address)
+
+
+def connect(
+    source: Ref,
+    workload: Workload,
+    port: int,
+    *,
+    service: Service | None,
+    service_port: int = 0,
+    labels: Mapping[str, str] | None = None,
+    names: Names = NAMES,
+) -> Connection:
+    """A client's connection to a workload's port; `service` is None where the pod's address is dialled, and
+    then no sidecar speaks mutual TLS."""
+    meshed = WORKLOADS[source].injected and workload.injected and service is not None
+    host = f"{service.name}.{names.real(workload.namespace)}.svc.cluster.local" if service else ""
+    return Connection(
+        source=Source(
+            namespace=names.real(source.namespace),
+            service_account=service_account(source),
+            ip=pod_address(source),
+            meshed=meshed,
+        ),
+        destination=Destination(
+            namespace=names.real(workload.namespace),
+            ip=pod_address(workload.ref),
+            port=port,
+            labels=LABELS[workload.ref] if labels is None else labels,
+            injected=workload.injected,
+        ),
+        sni=f"outbound_.{service_port}_._.{host}" if meshed else "",
+    )
