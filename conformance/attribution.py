@@ -18,6 +18,8 @@ from conformance.evidence import AccessEntry
 __all__ = ["AccessBook", "Path", "parse_entry"]
 
 MATCHED = re.compile(r"ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<policy>[^\]]*)\]-rule\[(?P<rule>\d+)\]")
+# Termination details of connections that never came to the policies, and what they mean.
+REFUSALS = {"mutual_tls_required": "the workload takes mutual TLS only"}
 DENIED = re.compile(r"rbac_access_denied_matched_policy\[(?P<name>.*)\]")
 
 # (workload, source address, the workload's port)
@@ -50,6 +52,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         dry_run_allow_policy=_named(shadow.get("allow_policy"))[0],
         dry_run_deny_policy=_named(shadow.get("deny_policy"))[0],
         audited_by=_named(line.get("audit_policy"))[0],
+        refused=REFUSALS.get(details, ""),
         termination_details=details,
     )
 

@@ -96,9 +96,12 @@ class AccessEntry:
     dry_run_allow_policy: str = ""
     dry_run_deny_policy: str = ""
     audited_by: str = ""  # namespace/name of the AUDIT policy that matched
+    refused: str = ""  # why the connection was closed before any policy was asked
     termination_details: str = ""
 
     def describe(self) -> str:
+        if self.refused:
+            return f"refused before any policy was asked: {self.refused}"
         verb = "denied" if self.denied else "allowed"
         if not self.policy:
             return f"{verb}, matched no policy"

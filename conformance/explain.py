@@ -132,9 +132,7 @@ def _read(file: Path) -> list[Node]:
 def _body(node: Node, names: Names) -> dict[str, Any]:
     value = node.value
     if isinstance(value, dict) and value.get("kind") in ("Scenario", FAMILY):
-        raise InputError(
-            f"{node.file}:{node.line}: this is a scenario; its manifests want a file of their own"
-        )
+        raise InputError(f"{node.file}:{node.line}: this is a scenario: give its manifests a file")
     metadata = value.get("metadata") if isinstance(value, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not value.get("kind"):
         raise InputError(f"{node.file}:{node.line}: a manifest needs kind and metadata.name")

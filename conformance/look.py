@@ -58,6 +58,8 @@ def look(
     """Rounds until they agree, then both ends' testimony and who decided, then the verdicts."""
     denials = frozenset(rig.profile.denials)
     targets = [case.lane for case in cases]
+    # A late line of what was sent before would be taken for one of this step's.
+    rig.settle()
     before = dict(rig.sent)
 
     def expected(index: int, probed: Probed) -> Expected:

@@ -124,6 +124,17 @@ class Node:
             return default
         return child.value
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A whole number or a list of them; absent = empty."""
+        child = self.child(key)
+        if child is None:
+            return ()
+        values = child.value if isinstance(child.value, list) else [child.value]
+        if not values or any(not isinstance(value, int) or isinstance(value, bool) for value in values):
+            child.problem(f"{key!r} must be a whole number or a list of them, not {_describe(child.value)}")
+            return ()
+        return tuple(values)
+
     def number(self, key: str, *, default: float) -> float:
         child = self.child(key)
         if child is None:

@@ -39,7 +39,7 @@ def _step(step: Step, scenario: Scenario) -> list[Any]:
     rows = sorted(
         json.dumps(_row(item, port, scenario), default=str) for item in step.expect for port in item.ports
     )
-    refused = step.refused and step.refused.code
+    refused = step.refused and step.refused.codes
     unchanged = sorted(map(str, step.unchanged))
     return [_change(step.change, scenario), refused, step.warnings, unchanged, rows]
 

@@ -177,7 +177,7 @@ class Change:
 class Refusal:
     """The API must refuse. `message` is a part of its text, asserted where the profile says so."""
 
-    code: int | None
+    codes: tuple[int, ...]  # any of them: a schema answers 422, a webhook 400
     message: str
 
 

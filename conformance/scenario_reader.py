@@ -205,7 +205,7 @@ def _refusal(node: Node) -> Refusal | None:
         return None
     if child.child("code") is None:
         child.problem("'code' is missing: without it any error would do")
-    return Refusal(code=child.integer("code"), message=child.text("message", default=""))
+    return Refusal(codes=child.integers("code"), message=child.text("message", default=""))
 
 
 def _change(node: Node, documents: tuple[Document, ...]) -> Change:

@@ -163,8 +163,9 @@ class Hand:
             reason = f"nothing but its name kept {key} from being created; its content must be refused"
             made.fail(Failure.NOT_REFUSED, reason)
             return
-        if refused.code is not None and answer.code != refused.code:
-            made.fail(Failure.NOT_REFUSED, f"{key} was refused with {said}; the code must be {refused.code}")
+        if answer.code not in refused.codes:
+            codes = " or ".join(map(str, refused.codes))
+            made.fail(Failure.NOT_REFUSED, f"{key} was refused with {said}; the code must be {codes}")
         asserted = self._rig.profile.asserts_messages and refused.message
         if asserted and self.resolve(refused.message) not in answer.message:
             made.fail(Failure.NOT_REFUSED, f"{key}: {refused.message!r} is not in the refusal: {said}")

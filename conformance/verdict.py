@@ -220,7 +220,10 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
     for entry in entries:
         same_policy = decision.policy in (ANY, entry.policy or None)
         same_rule = decision.rule is None or entry.rule == decision.rule
-        if entry.denied is not decision.denied or not same_policy or not same_rule:
+        # A refusal before the policies is a denial, but never the one that a policy promises.
+        promised = decision.denied and decision.policy == ANY if entry.refused else same_policy and same_rule
+        denied = entry.denied or bool(entry.refused)
+        if denied is not decision.denied or not promised:
             return _failed(Failure.WRONG_REASON, f"{entry.describe()}; it must be {decision.describe()}")
     if len(entries) < wanted:
         return _inconclusive(f"the access log tells of {len(entries)} of {wanted} connections")

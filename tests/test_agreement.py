@@ -131,7 +131,7 @@ def test_agreement(tmp_path: Path, steps: str) -> None:
             "7: AuthorizationPolicy allow-9000 must be refused",
         ),
         ("- apply: [allow-9000]\n  warnings: [so]", "7: there is nothing to warn of"),
-        ("- patch: {name: bad, patch: {}}", "7: what is patched is not there"),
+        ("- patch: {name: bad, patch: {spec: {}}}", "7: what is patched is not there"),
         (
             "- apply: [try-deny]\n  expect:\n"
             + PATH

@@ -88,7 +88,7 @@ def test_problems_name_files_as_the_reader_of_the_terminal_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    messages(tmp_path, CASE.replace("{action: ALLOW}", "{action: ALLOW, x: off}"))
+    messages(tmp_path, CASE.replace("{action: ALLOW", "{action: ALLOW, x: off"))
     report = lint(tmp_path / "scenarios", tmp_path / "requirements.yaml")
     assert str(report.problems[0]).startswith("scenarios/group/0.yaml:14: off is a boolean")
 

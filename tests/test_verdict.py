@@ -206,3 +206,17 @@ def test_the_worst_counts_and_of_nothing_nothing_is_known() -> None:
         Status.INCONCLUSIVE
     )
     assert worst([]).status is Status.INCONCLUSIVE
+
+
+def test_a_refusal_before_the_policies_is_a_denial_but_no_policy_s() -> None:
+    refused = entry(denied=False, refused="the workload takes mutual TLS only")
+    anyone = Decision(denied=True, policy=ANY)
+    assert judge_attribution(anyone, [refused], wanted=1).passed
+    for decision in (
+        Decision(denied=True, policy=None),
+        Decision(denied=True, policy="foo/x"),
+        Decision(denied=False, policy=None),
+        Decision(denied=False, policy=ANY),
+    ):
+        verdict = judge_attribution(decision, [refused], wanted=1)
+        assert verdict.failure is Failure.WRONG_REASON
