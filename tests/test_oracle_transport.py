@@ -39,7 +39,7 @@ def peer(namespace: str, mode: str | None, *, name: str = "p", **rest: Any) -> d
         ([peer("foo", "STRICT", app="tcp-echo", ports={9001: "DISABLE"})], Mode.STRICT),
         ([peer("foo", None, app="tcp-echo", ports={9000: "UNSET"}), peer("foo", "STRICT")], Mode.STRICT),
         ([peer("foo", "STRICT", age="2"), peer("foo", "DISABLE", name="old", age="1")], Mode.DISABLE),
-        ([peer("root", "STRICT", app="tcp-echo")], Mode.PERMISSIVE),
+        ([peer("root", "STRICT", app="tcp-echo")], Mode.STRICT),
     ],
 )
 def test_the_narrowest_wins_and_the_oldest_of_its_level(

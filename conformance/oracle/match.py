@@ -183,6 +183,11 @@ def _principals(value: str, mesh: Mesh) -> list[str]:
     """A principal written for the mesh's trust domain, an alias or `cluster.local` means all of them."""
     domains = (mesh.trust_domain, *mesh.aliases)
     parts = value.split("/")
-    if len(parts) != 5 or parts[0] not in (*domains, "cluster.local"):
+    names = (*domains, "cluster.local")
+    # `*suffix` of one of the names stands for it, as the name itself does.
+    suffix = parts[0][1:] if parts[0].startswith("*") else ""
+    ours = parts[0] in names or (suffix and any(name.endswith(suffix) for name in names))
+    if len(parts) != 5 or not ours:
         return [value]
-    return ["/".join([domain, *parts[1:]]) for domain in domains]
+    written_out = ["/".join([domain, *parts[1:]]) for domain in domains]
+    return [value, *written_out] if suffix else written_out

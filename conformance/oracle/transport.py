@@ -54,8 +54,8 @@ def _set(mtls: Mapping[str, Any] | None, mode: Mode, who: str, name: str) -> tup
 def _level(spec: Mapping[str, Any], namespace: str, destination: Destination, mesh: Mesh) -> str:
     labels = (spec.get("selector") or {}).get("matchLabels") or {}
     if labels:
-        # In the root namespace one with a selector is ignored.
-        here = namespace == destination.namespace and namespace != mesh.root_namespace
+        # As the API reference says it; istiod ignores one with a selector in the root namespace.
+        here = namespace in (destination.namespace, mesh.root_namespace)
         return "workload" if here and labels.items() <= destination.labels.items() else ""
     if namespace == mesh.root_namespace:
         return "mesh"
