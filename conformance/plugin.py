@@ -24,6 +24,7 @@ from conformance.report import allure
 from conformance.report.console import case_text
 from conformance.scenario import Scenario
 from conformance.stage import Cluster
+from conformance.tracebacks import FreshTraceback
 from conformance.verdict import Status
 
 __all__ = ["Breach", "Conduct", "Inconclusive"]
@@ -264,6 +265,7 @@ _active: pytest.Config | None = None
 def pytest_configure(config: pytest.Config) -> None:
     global _active
     _active = config
+    config.pluginmanager.register(FreshTraceback())
 
 
 # With pytest-xdist: the controller owns cluster and record, workers have a rig each.
