@@ -17,12 +17,13 @@ def test_an_interruption_comes_out_without_the_frames_it_struck() -> None:
     next(around)
     with pytest.raises(KeyboardInterrupt) as struck:
         lineless()
-    assert any(frame.tb_lineno is None for frame in frames(struck.value.__traceback__))
+    # None, which pytest cannot format; the first releases of Python 3.11 say -1.
+    assert {None, -1} & {frame.tb_lineno for frame in frames(struck.value.__traceback__)}
     with pytest.raises(KeyboardInterrupt) as told:
         around.throw(struck.value)
     assert str(told.value) == "SIGINT"
     assert told.value.__suppress_context__
-    assert all(frame.tb_lineno is not None for frame in frames(told.value.__traceback__))
+    assert all((frame.tb_lineno or 0) > 0 for frame in frames(told.value.__traceback__))
 
 
 def no_lines() -> bytes:
