@@ -116,15 +116,17 @@ def lint(_: argparse.Namespace) -> int:
         others = [item.id for item in report.uncovered if item.level == level]
         if others:
             print(f"not covered ({level}): {', '.join(others)}")
-    print(f"{report.scenarios} scenarios, {len(report.problems)} problems, {len(core)} core uncovered")
+    counts = f"{report.scenarios} scenarios, {report.functions} functions"
+    print(f"{counts}, {len(report.problems)} problems, {len(core)} core uncovered")
     return 1 if report.problems or core else 0
 
 
 def list_plan(options: argparse.Namespace) -> int:
     from conformance.catalogue import load_catalogue
+    from conformance.functions import load_functions
     from conformance.scenario_reader import load_scenarios
 
-    scenarios = load_scenarios()
+    scenarios = load_scenarios() + load_functions()
     if options.by == "scenario":
         rows = [
             {"id": item.id, "level": item.level.value, "requirements": list(item.requirements)}
@@ -163,9 +165,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def show_one(options: argparse.Namespace) -> int:
     from conformance.catalogue import load_catalogue
     from conformance.errors import InputError
+    from conformance.functions import load_functions
     from conformance.scenario_reader import load_scenarios
 
-    catalogue, scenarios = load_catalogue(), {item.id: item for item in load_scenarios()}
+    catalogue = load_catalogue()
+    scenarios = {item.id: item for item in load_scenarios() + load_functions()}
     if options.id in catalogue:
         item = catalogue[options.id]
         print(f"{item.id} ({item.level}, {item.basis})\n{item.statement}\n{item.source}")

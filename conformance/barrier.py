@@ -86,6 +86,12 @@ class EnforcerStatus:
                 self._changed.notify_all()
         self._stream.close()
 
+    @property
+    def broken(self) -> str:
+        """Why nothing can be heard any more; empty = it can."""
+        with self._changed:
+            return self._broken
+
     def wait(self, changes: Changes, *, pods: Sequence[str], timeout: float) -> Waited:
         begun = time.monotonic()
         deadline = begun + timeout

@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from conformance.act import Body, run_function
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
 from conformance.deviations import check_deviations, deviate
 from conformance.errors import ConformanceError, InputError, SetupError
+from conformance.functions import load_functions
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.profile import Profile, find_profile, load_profile
@@ -39,11 +41,14 @@ from conformance.stage import (
     environment,
     open_rig,
     prepare,
+    renew_barrier,
     start,
 )
 from conformance.topology import Names
 
 __all__ = ["Campaign", "Options", "Owner"]
+
+REQUIREMENT_FIELDS = ("id", "level", "basis", "statement", "source", "quotation")  # in the header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +80,11 @@ class Campaign:
         self.worker = worker
         self.profile: Profile = load_profile(find_profile(options.profile))
         self.catalogue: Mapping[str, Requirement] = load_catalogue()
-        everything = load_scenarios()
-        check_deviations(self.profile, everything)
-        self.scenarios = [item for item in everything if self._in_level(item)]
+        scenarios, functions = load_scenarios(), load_functions()
+        check_deviations(self.profile, scenarios + functions)
+        self.scenarios = [item for item in scenarios if self._in_level(item)]
+        self.functions = {item.id: item for item in functions if self._in_level(item)}
+        self.cases = {item.id: item for item in self.scenarios} | self.functions
         self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
         self.rig: Rig | None = None
         self.locks: Path | None = None
@@ -93,8 +100,8 @@ class Campaign:
         if rig is not None:
             close_rig(rig, keep=self.options.keep)
 
-    def conduct(self, scenario: Scenario) -> Line:
-        """Runs one case, or says why not; its line of the record."""
+    def conduct(self, scenario: Scenario, body: Body | None = None) -> Line:
+        """Runs one case, or says why not; its line of the record. `body`: of a case that is a function."""
         why_not = self.profile.why_not(scenario.features)
         if why_not is not None:
             status, reason = why_not
@@ -102,7 +109,8 @@ class Campaign:
         if self.rig is None:
             raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
-            result = run_case(scenario, self.rig)
+            renew_barrier(self.rig)
+            result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
         return deviate(line, self.profile, datetime.now(UTC).date())
 
@@ -171,9 +179,8 @@ class Owner:
     def _header(self, planned: Sequence[str]) -> Line:
         campaign, kube = self.campaign, self.kube
         profile = campaign.profile
-        everything = len(planned) == len(campaign.scenarios)
-        chosen = {item.id: item for item in campaign.scenarios}
-        cited = {name for case in planned for name in chosen[case].requirements}
+        everything = len(planned) == len(campaign.cases)
+        cited = {name for case in planned for name in campaign.cases[case].requirements}
         served = dict(kube.request("GET", "/version").body) if kube else {}
         return {
             "run": campaign.run,
@@ -206,14 +213,7 @@ class Owner:
             "rounds": profile.rounds,
             "environment": environment(kube, profile, campaign.names) if kube else [],
             "requirements": [
-                {
-                    "id": item.id,
-                    "level": item.level,
-                    "basis": item.basis,
-                    "statement": item.statement,
-                    "source": item.source,
-                    "quotation": item.quotation,
-                }
+                {name: getattr(item, name) for name in REQUIREMENT_FIELDS}
                 for item in campaign.catalogue.values()
                 if item.id in cited
             ],
@@ -233,9 +233,10 @@ class Owner:
         Raises SetupError where they cannot be written."""
         if self.recorder is None:
             return 2 if interrupted else 5
-        chosen = {item.id: item for item in self.campaign.scenarios}
         lost = [
-            case_line(chosen[name], worker="", result={"status": "inconclusive", "reason": cause})
+            case_line(
+                self.campaign.cases[name], worker="", result={"status": "inconclusive", "reason": cause}
+            )
             for name in self.recorder.missing()
         ]
         lines = self.recorder.lines() + lost

@@ -16,7 +16,9 @@ from conformance.topology import WORKLOADS, Names, Ref, Service, Workload, find_
 __all__ = ["LABELS", "MESH", "NAMES", "connect", "pod_address", "resolve", "service_account"]
 
 NAMES = Names(run="r0", worker="", root="authz-system")
-MESH = Mesh(root_namespace=NAMES.root)
+# Of the feature `trust-domain-alias`.
+ALIAS = "alias.example"
+MESH = Mesh(root_namespace=NAMES.root, aliases=(ALIAS,))
 
 # Of the pods, from manifests/workloads.
 LABELS: Mapping[Ref, Mapping[str, str]] = {

@@ -10,9 +10,11 @@ from conformance.evidence import AccessEntry, Testimony, Waited
 from conformance.record import Line
 from conformance.scenario import Expectation, Scenario
 from conformance.sweep import Probed
-from conformance.verdict import Verdict
+from conformance.verdict import Status, Verdict, worst
 
-__all__ = ["case_line", "finding", "probe_line", "waited_line"]
+__all__ = ["NOTHING_WRONG", "case_line", "close_step", "finding", "probe_line", "step_line", "waited_line"]
+
+NOTHING_WRONG = Verdict(status=Status.PASSED, reason="the API did as it must")
 
 
 def waited_line(waited: Waited) -> Line:
@@ -61,6 +63,34 @@ def probe_line(
         "failure": verdict.failure.value if verdict and verdict.failure else None,
         "reason": verdict.reason if verdict else None,
     }
+
+
+def step_line(number: int, change: str, *, file_line: int) -> Line:
+    """A step's part of the record before anything has come of it."""
+    return {
+        "number": number,
+        "change": change,
+        "file_line": file_line,
+        "api": [],
+        "barrier": None,
+        "rounds": [],
+        "probes": [],
+        "bypass": [],
+        "timings": {},
+        "time_to_enforce_ms": None,
+        "status": Status.INCONCLUSIVE.value,
+        "failure": None,
+        "reason": "the step could not be carried out",
+    }
+
+
+def close_step(line: Line, verdicts: Sequence[Verdict]) -> Verdict:
+    """The worst of the verdicts, written into the step's line."""
+    verdict = worst(verdicts or [NOTHING_WRONG])
+    line["status"] = verdict.status.value
+    line["failure"] = verdict.failure.value if verdict.failure else None
+    line["reason"] = verdict.reason
+    return verdict
 
 
 def case_line(scenario: Scenario, *, worker: str, result: Mapping[str, Any]) -> Line:

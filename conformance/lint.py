@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.agreement import disagreements
 from conformance.catalogue import CATALOGUE, Requirement, load_catalogue
 from conformance.evidence import Outcome
+from conformance.functions import FUNCTIONS, load_functions
 from conformance.reading import Problem, Problems, read_documents
 from conformance.sameness import fingerprint
 from conformance.scenario import ChangeKind, Expectation, Scenario, Step
@@ -30,22 +31,27 @@ SMALLEST_TITLE = 3  # words
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`problems` turn the lint red; `uncovered` are requirements that no scenario cites."""
+    """`problems` turn the lint red; `uncovered` are requirements that no case cites."""
 
     problems: tuple[Problem, ...]
     uncovered: tuple[Requirement, ...]
     scenarios: int
+    functions: int = 0
 
 
-def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE) -> Report:
-    """Everything wrong, sorted by file and line."""
+def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE, functions: Path | None = None) -> Report:
+    """Everything wrong, sorted by file and line. The suite's own functions go with its own scenarios."""
     problems = Problems()
     requirements = load_catalogue(catalogue, problems=problems)
     scenarios = load_scenarios(root, problems=problems)
+    if functions is None and root == SCENARIOS:
+        functions = FUNCTIONS
+    written = load_functions(functions, problems=problems) if functions else ()
     found = [*problems.found, *misplaced(root)]
+    for case in (*scenarios, *written):
+        found += _unknown_requirements(case, requirements)
+        found += _title(case)
     for scenario in scenarios:
-        found += _unknown_requirements(scenario, requirements)
-        found += _title(scenario)
         found += _polarity(scenario)
         found += _contradictions(scenario)
         found += _unproven(scenario)
@@ -53,12 +59,14 @@ def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE) -> Report:
         found += _unknown_policies(scenario)
     for file in sorted(root.glob("*/*.yaml")):
         found += _booleans(file)
-    found += _duplicates(scenarios)
+    found += _same_titles([*scenarios, *written])
+    found += _same_bodies(scenarios)
     found += disagreements(scenarios)
     return Report(
         problems=tuple(sorted(set(found))),
-        uncovered=uncovered(scenarios, requirements),
+        uncovered=uncovered([*scenarios, *written], requirements),
         scenarios=len(scenarios),
+        functions=len(written),
     )
 
 
@@ -197,13 +205,17 @@ def _booleans(file: Path) -> Iterable[Problem]:
                 yield Problem(file=node.file, line=scalar.start_mark.line + 1, message=message)
 
 
-def _duplicates(scenarios: Iterable[Scenario]) -> Iterable[Problem]:
+def _same_titles(cases: Iterable[Scenario]) -> Iterable[Problem]:
     titles: dict[str, Scenario] = {}
+    for case in cases:
+        first = titles.setdefault(case.title, case)
+        if first is not case:
+            yield _problem(case, f"the same title as {first.id}")
+
+
+def _same_bodies(scenarios: Iterable[Scenario]) -> Iterable[Problem]:
     bodies: dict[str, Scenario] = {}
     for scenario in scenarios:
-        first = titles.setdefault(scenario.title, scenario)
-        if first is not scenario:
-            yield _problem(scenario, f"the same title as {first.id}")
         twin = bodies.setdefault(fingerprint(scenario), scenario)
         if twin is not scenario:
             yield _problem(scenario, f"the same manifests and steps as {twin.id}")

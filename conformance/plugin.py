@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from conformance import interrupts
+from conformance.act import Act, Body
 from conformance.campaign import Campaign, Owner, new_run_id
 from conformance.cluster.existing import ExistingCluster
 from conformance.cluster.install import MANIFESTS
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError, InputError
+from conformance.functions import MARKER, function_id, load_functions
 from conformance.lines import case_line
 from conformance.options import add_options, read_options
 from conformance.record import Line
@@ -36,6 +38,7 @@ LINE = pytest.StashKey[Line]()
 _OTHER_FAILED = pytest.StashKey[bool]()
 CANNOT_START = 4
 TEST_FILE = Path(__file__).parent / "test_conformance.py"
+HERE = Path(__file__).parent
 
 
 class Breach(AssertionError):
@@ -107,9 +110,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _scenario(item: pytest.Item) -> Scenario | None:
-    callspec = getattr(item, "callspec", None)
-    found = callspec.params.get("scenario") if callspec and item.path == TEST_FILE else None
-    return found if isinstance(found, Scenario) else None
+    """The case that a test is: a scenario file, or a function with the marker `requirements`."""
+    if item.path == TEST_FILE:
+        callspec = getattr(item, "callspec", None)
+        found = callspec.params.get("scenario") if callspec else None
+        return found if isinstance(found, Scenario) else None
+    return _campaign(item.config).functions.get(_function_id(item)) if _is_function(item) else None
+
+
+def _is_function(item: pytest.Item) -> bool:
+    return item.path.parent == HERE and item.get_closest_marker(MARKER) is not None
+
+
+def _function_id(item: pytest.Item) -> str:
+    return function_id(item.path, item.name)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A function can be selected by its case's id, as a scenario can."""
+    if _is_function(item):
+        item.extra_keyword_matches.add(_function_id(item))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Functions that the asked level does not have."""
+    beyond = [item for item in items if _is_function(item) and _scenario(item) is None]
+    if beyond:
+        config.hook.pytest_deselected(items=beyond)
+        items[:] = [item for item in items if item not in beyond]
 
 
 def _wants_cluster(item: pytest.Item) -> bool:
@@ -179,27 +207,47 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 @pytest.fixture
 def conduct(request: pytest.FixtureRequest) -> Conduct:
     """Runs a scenario: returns where it passed, raises Breach or Inconclusive, or skips."""
-    config = request.config
 
     def run(scenario: Scenario) -> None:
-        campaign = _campaign(config)
-        if campaign.rig is None:
-            cause = getattr(config, "workeroutput", {}).get("conformance_setup_error", "no stage was set")
-            raise Inconclusive(f"the workloads did not come up: {cause}")
-        line = campaign.conduct(scenario)
-        request.node.stash[LINE] = line
-        if config.getoption("allure_report_dir", default=None):
-            allure.describe_case(line, campaign.profile.title, campaign.sentences())
-        told = case_text(line, campaign.sentences(), _rerun(config, scenario))
-        match Status(line["status"]):
-            case Status.FAILED:
-                raise Breach(told)
-            case Status.INCONCLUSIVE:
-                raise Inconclusive(told)
-            case Status.SKIPPED | Status.UNSUPPORTED | Status.KNOWN_DEVIATION:
-                pytest.skip(f"{line['status']}: {line['reason']}")
+        _conduct(request.node, scenario)
 
     return run
+
+
+@pytest.fixture
+def act() -> Act | None:
+    """What a case that is a function is given; made when it runs (see pytest_pyfunc_call)."""
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs a function as the case it is: lock, clean rig, its line of the record."""
+    case = _scenario(pyfuncitem) if _is_function(pyfuncitem) else None
+    if case is None:
+        return None
+    _conduct(pyfuncitem, case, pyfuncitem.obj)
+    return True
+
+
+def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> None:
+    config = item.config
+    campaign = _campaign(config)
+    if campaign.rig is None:
+        cause = getattr(config, "workeroutput", {}).get("conformance_setup_error", "no stage was set")
+        raise Inconclusive(f"the workloads did not come up: {cause}")
+    line = campaign.conduct(case, body)
+    item.stash[LINE] = line
+    if config.getoption("allure_report_dir", default=None):
+        allure.describe_case(line, campaign.profile.title, campaign.sentences())
+    told = case_text(line, campaign.sentences(), _rerun(config, case))
+    match Status(line["status"]):
+        case Status.FAILED:
+            raise Breach(told)
+        case Status.INCONCLUSIVE:
+            raise Inconclusive(told)
+        case Status.SKIPPED | Status.UNSUPPORTED | Status.KNOWN_DEVIATION:
+            pytest.skip(f"{line['status']}: {line['reason']}")
 
 
 def _rerun(config: pytest.Config, scenario: Scenario) -> str:
@@ -253,7 +301,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             _active.stash[OWNER].add(line)
         except ConformanceError as error:
             raise pytest.UsageError(str(error)) from None
-    elif report.failed and Path(report.nodeid.partition("::")[0]).name != TEST_FILE.name:
+    elif report.failed and _case_id(report.nodeid) not in _campaign(_active).cases:
         # A case without a line is missing from the record, and so inconclusive: its worker was lost.
         _active.stash[_OTHER_FAILED] = True
 
@@ -266,15 +314,17 @@ def pytest_configure(config: pytest.Config) -> None:
     global _active
     _active = config
     config.pluginmanager.register(FreshTraceback())
+    config.addinivalue_line("markers", f"{MARKER}(*ids, features, level): this function is a case")
 
 
 # With pytest-xdist: the controller owns cluster and record, workers have a rig each.
 
 
 def _wants_scenarios(config: pytest.Config) -> bool:
-    """Whether the arguments reach the scenarios; the controller collects nothing itself."""
+    """Whether the arguments reach a case; the controller collects nothing itself."""
     paths = [Path(config.invocation_params.dir, argument.split("::")[0]) for argument in config.args]
-    return any(TEST_FILE.is_relative_to(path.resolve()) for path in paths)
+    files = {TEST_FILE, *(HERE / item.file.name for item in load_functions())}
+    return any(file.is_relative_to(path.resolve()) for path in paths for file in files)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -296,9 +346,17 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     if OWNER in node.config.stash:
-        known = {scenario.id for scenario in _campaign(node.config).scenarios}
-        cases = [test.partition("[")[2].removesuffix("]") for test in ids]
-        node.config.stash[OWNER].plan([case for case in cases if case in known])
+        known = _campaign(node.config).cases
+        cases = [case for test in ids if (case := _case_id(test)) in known]
+        node.config.stash[OWNER].plan(cases)
+
+
+def _case_id(test: str) -> str:
+    """The case that a test's id names, `file.py::name` or `file.py::name[case]`."""
+    file, _, name = test.partition("::")
+    if Path(file).name == TEST_FILE.name:
+        return name.partition("[")[2].removesuffix("]")
+    return function_id(Path(file), name)
 
 
 @pytest.hookimpl(optionalhook=True)

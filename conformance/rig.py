@@ -7,7 +7,7 @@ absence from them is part of every verdict.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from conformance.cluster.exec import open_exec
 from conformance.cluster.kube import Kube, ObjectKey, log_lines
 from conformance.cluster.ready import has_sidecar, is_ready, wait_for_pods
 from conformance.errors import ProbeError, SetupError
-from conformance.logbook import LogBook, Tail
+from conformance.logbook import LogBook, LogLine, Tail
 from conformance.probe.session import CLIENT_COMMAND, Session
 from conformance.profile import Profile
 from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
@@ -102,16 +102,34 @@ class Rig:
         if pod.sidecar and self.profile.attribution == "access-log":
             sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
         for container, read in sources:
-            response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container)
+            self._tails.setdefault(ref, []).append(self._tail(ref, container, read))
 
-            def end(response: Any = response) -> None:
-                # The reader's thread owns the response; shutting its socket down ends the reading.
-                with suppress(RuntimeError, OSError):  # it has ended by itself meanwhile
-                    response.shutdown()
+    def _tail(self, ref: Ref, container: str, read: Callable[[LogLine], None]) -> Tail:
+        pod = self.pods[ref]
+        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container)
 
-            name = f"{ref} {container}"
-            tail = Tail(log_lines(response), read=read, end=end, name=name)
-            self._tails.setdefault(ref, []).append(tail)
+        def end() -> None:
+            # The reader's thread owns the response; shutting its socket down ends the reading.
+            with suppress(RuntimeError, OSError):  # it has ended by itself meanwhile
+                response.shutdown()
+
+        return Tail(log_lines(response), read=read, end=end, name=f"{ref} {container}")
+
+    def follow_new_sidecar(self, ref: Ref) -> None:
+        """After the backend's sidecar was started again: its access log is another one."""
+        self._write_off(ref)
+        if self.profile.attribution == "access-log":
+            backend, *sidecars = self._tails[ref]
+            for tail in sidecars:
+                tail.close()
+            container = self.profile.sidecar_container
+            self._tails[ref] = [backend, self._tail(ref, container, self.access.reader(str(ref)))]
+
+    def _write_off(self, ref: Ref) -> None:
+        """What the old sidecar has not told, nobody will."""
+        for path in self.sent:
+            if path[0] == str(ref):
+                self.sent[path] = self.access.count(path)
 
     def host(self, target: Ref, via: str) -> str:
         """What a prober connects to: the pod's address, or the Service's name."""
@@ -181,9 +199,7 @@ class Rig:
         """Deletes the workload's pod and waits for the next one. Raises SetupError."""
         old = self.pods[ref]
         self._drop(ref)
-        for path in self.sent:
-            if path[0] == str(ref):  # what the old sidecar has not told, nobody will
-                self.sent[path] = self.access.count(path)
+        self._write_off(ref)
         key = self.kube.key(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": old.name, "namespace": old.namespace}}
         )

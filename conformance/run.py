@@ -7,14 +7,15 @@ line of the record (docs/record.md).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.barrier import Changes
 from conformance.errors import ConformanceError
 from conformance.evidence import Kind, Outcome, Waited
-from conformance.lines import probe_line, waited_line
+from conformance.lines import NOTHING_WRONG, close_step, probe_line, step_line, waited_line
 from conformance.look import Context, Round, look, milliseconds
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Processes, Rig
@@ -24,7 +25,15 @@ from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, swee
 from conformance.topology import Ref
 from conformance.verdict import Failure, Status, Verdict, is_breach, worst
 
-__all__ = ["CaseResult", "run_case"]
+__all__ = [
+    "CaseResult",
+    "Notes",
+    "Settled",
+    "await_landing",
+    "carry_out",
+    "hold_baseline",
+    "run_case",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,7 @@ class Notes:
     """What a running case has gathered for its line."""
 
     begun: float
+    targets: list[Lane] = field(default_factory=list)  # of the whole case
     verdicts: list[Verdict] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     controls: dict[str, Any] = field(default_factory=dict)
@@ -50,30 +60,43 @@ class Notes:
     unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
 
 
+class Settled(Exception):
+    """A verdict is noted that makes the rest of the case pointless."""
+
+
 def run_case(scenario: Scenario, rig: Rig) -> CaseResult:
     """Runs it. What a mesh does wrong is in the verdict; what could not be asked is inconclusive."""
-    started = time.time()
-    notes = Notes(begun=time.monotonic())
+    notes = Notes(begun=time.monotonic(), targets=all_lanes(scenario, rig.profile.dataplane))
     hand = Hand(rig, scenario)
-    targets = all_lanes(scenario, rig.profile.dataplane)
+
+    def play() -> None:
+        notes.processes = rig.processes({ref for step in scenario.steps for ref in step.unchanged})
+        hold_baseline(rig, notes.targets, notes)
+        for number, step in enumerate(scenario.steps, 1):
+            verdict = _step(rig, hand, step, number, notes)
+            notes.verdicts.append(verdict)
+            if not verdict.passed:
+                break  # what follows builds on it
+
+    return carry_out(rig, hand, notes, play)
+
+
+def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> CaseResult:
+    """A case from a clean rig to a clean rig: `play`, then everything undone, recovery, the verdict."""
+    started = time.time()
     rig.forget()
     try:
         rig.clear()
-        rig.open_sessions({lane.source for lane in targets} | {ref.ref for ref in rig.backends})
-        notes.processes = rig.processes({ref for step in scenario.steps for ref in step.unchanged})
-        if _baseline(rig, targets, notes):
-            for number, step in enumerate(scenario.steps, 1):
-                verdict = _step(rig, hand, step, number, notes)
-                notes.verdicts.append(verdict)
-                if not verdict.passed:
-                    break  # what follows builds on it
+        rig.open_sessions({lane.source for lane in notes.targets} | {ref.ref for ref in rig.backends})
+        with suppress(Settled):
+            play()
     except ConformanceError as error:
         notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=str(error)))
     finally:
         # Also when interrupted: what a case made must not be there for the next one.
         undone = hand.undo()
     notes.verdicts += undone.verdicts
-    _recovery(rig, targets, undone, notes)
+    _recovery(rig, notes.targets, undone, notes)
     notes.verdicts += _delivered_late(rig, notes)
     rig.settle()
     verdict = worst(notes.verdicts)
@@ -110,10 +133,11 @@ def _reach(rig: Rig, targets: Sequence[Lane], timeout: float) -> Convergence[Rou
     )
 
 
-def _baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> bool:
-    """Whether every lane answers before anything is applied; without it no denial means anything."""
+def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
+    """Every lane must answer before anything is applied; without it no denial means anything. Raises
+    Settled, the verdict noted."""
     if not targets:
-        return True
+        return
     result = _reach(rig, targets, rig.profile.deadlines.baseline)
     notes.baseline = {probed.lane for probed in result.last if probed.seen.kind is Kind.ANSWERED}
     notes.controls["baseline"] = _control_line(result)
@@ -122,7 +146,7 @@ def _baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> bool:
         said = "; ".join(f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4])
         reason = f"the baseline does not hold, so nothing can be concluded: {said}"
         notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
-    return not missing
+        raise Settled
 
 
 def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
@@ -130,7 +154,7 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
     if not targets or not (undone.written or undone.deleted or notes.steps):
         return
     begun = time.monotonic()
-    waited = _barrier(rig, undone.changes, targets)
+    waited = await_landing(rig, undone.changes, targets)
     result = _reach(rig, targets, rig.profile.deadlines.recovery)
     line = _control_line(result)
     line["barrier"] = waited_line(waited)
@@ -177,7 +201,7 @@ def _control_line(result: Convergence[Round]) -> dict[str, Any]:
     }
 
 
-def _barrier(rig: Rig, changes: Changes, targets: Sequence[Lane]) -> Waited:
+def await_landing(rig: Rig, changes: Changes, targets: Sequence[Lane]) -> Waited:
     refs = dict.fromkeys(ref for lane in targets for ref in (lane.workload, lane.source))
     pods = [rig.pods[ref].key for ref in refs if rig.pods[ref].sidecar]
     return rig.barrier.wait(changes, pods=pods, timeout=rig.profile.deadlines.barrier)
@@ -219,21 +243,7 @@ def _first_connections(rig: Rig, cases: Sequence[Case], notes: Notes) -> list[Ve
 def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdict:
     expectations = [item for item in step.expect if item.dataplane in (None, rig.profile.dataplane)]
     cases = lanes(expectations)
-    line: dict[str, Any] = {
-        "number": number,
-        "change": step.change.describe(),
-        "file_line": step.line,
-        "api": [],
-        "barrier": None,
-        "rounds": [],
-        "probes": [],
-        "bypass": [],
-        "timings": {},
-        "time_to_enforce_ms": None,
-        "status": Status.INCONCLUSIVE.value,
-        "failure": None,
-        "reason": "the step could not be carried out",
-    }
+    line = step_line(number, step.change.describe(), file_line=step.line)
     notes.steps.append(line)
     settled = not (notes.unproven.written or notes.unproven.deleted)
     made = hand.make(step)
@@ -244,8 +254,8 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
     notes.unproven.merge(made)
     if step.change.kind is ChangeKind.RESTART and settled:
         verdicts += _first_connections(rig, cases, notes)
-    if cases and worst([*verdicts, _NOTHING_WRONG]).passed:
-        waited = _barrier(rig, notes.unproven.changes, [case.lane for case in cases])
+    if cases and worst([*verdicts, NOTHING_WRONG]).passed:
+        waited = await_landing(rig, notes.unproven.changes, [case.lane for case in cases])
         line["barrier"] = waited_line(waited)
         line["timings"]["landed_ms"] = milliseconds(time.monotonic() - notes.begun)
         if waited.landed:
@@ -262,11 +272,4 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
             reason = f"the change is not proven to have landed: {waited.detail}"
             verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     verdicts += _replaced(rig, step, notes)
-    verdict = worst(verdicts or [_NOTHING_WRONG])
-    line["status"] = verdict.status.value
-    line["failure"] = verdict.failure.value if verdict.failure else None
-    line["reason"] = verdict.reason
-    return verdict
-
-
-_NOTHING_WRONG = Verdict(status=Status.PASSED, reason="the API did as it must")
+    return close_step(line, verdicts)

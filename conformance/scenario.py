@@ -40,7 +40,9 @@ FEATURES: Mapping[str, str] = {
     "audit": "action AUDIT",
     "custom": "action CUSTOM with an external authorizer",
     "own-control-plane": "the control plane may be stopped by the suite",
+    "proxy-admin": "a sidecar's administration can be asked from its own container",
     "ipv6": "pods have IPv6 addresses",
+    "trust-domain-alias": "alias.example is an alias of the mesh's trust domain",
     "sni": "connection.sni of TLS traffic",
 }
 

@@ -24,7 +24,18 @@ from conformance.profile import Profile
 from conformance.rig import Rig, pods_by_workload, service_addresses
 from conformance.topology import NAMESPACES, WORKLOADS, Names
 
-__all__ = ["Choice", "Cluster", "choose", "close_rig", "open_rig", "prepare", "start", "start_here"]
+__all__ = [
+    "Choice",
+    "Cluster",
+    "choose",
+    "close_rig",
+    "open_barrier",
+    "open_rig",
+    "prepare",
+    "renew_barrier",
+    "start",
+    "start_here",
+]
 
 Say = Callable[[str], None]
 LAST_WORDS = 5  # lines
@@ -142,7 +153,7 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
         raise SetupError(f"no sidecar was injected into {', '.join(sorted(without))}")
     with phase(say, "streams open"):
         services = service_addresses(kube, names, NAMESPACES)
-        barrier = _enforcer_status(kube, profile)
+        barrier = open_barrier(kube, profile)
         try:
             return Rig(
                 kube=kube, profile=profile, names=names, pods=found, services=services, barrier=barrier
@@ -152,7 +163,8 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
             raise
 
 
-def _enforcer_status(kube: Kube, profile: Profile) -> EnforcerStatus:
+def open_barrier(kube: Kube, profile: Profile) -> EnforcerStatus:
+    """The stream that tells what has landed. Raises SetupError."""
     pods, _ = kube.list("v1", "Pod", namespace=profile.root_namespace, selector="app=enforcer")
     ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
     if not ready:
@@ -175,6 +187,14 @@ def _enforcer_status(kube: Kube, profile: Profile) -> EnforcerStatus:
         status.close()
         raise
     return status
+
+
+def renew_barrier(rig: Rig) -> None:
+    """Listens to the control plane anew where it was restarted, by another worker's case for one. Raises
+    SetupError."""
+    if isinstance(rig.barrier, EnforcerStatus) and rig.barrier.broken:
+        rig.barrier.close()
+        rig.barrier = open_barrier(rig.kube, rig.profile)
 
 
 def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, Any]]:

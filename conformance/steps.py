@@ -50,9 +50,8 @@ class Made:
         return Changes(written=self.written, deleted=tuple(self.deleted))
 
     def note(self, action: str, what: str, answer: Answer) -> None:
-        entry = {"action": action, "object": what, "code": answer.code}
-        entry |= {"reason": answer.reason, "message": answer.message, "warnings": list(answer.warnings)}
-        self.api.append(entry)
+        said = {"reason": answer.reason, "message": answer.message, "warnings": list(answer.warnings)}
+        self.api.append({"action": action, "object": what, "code": answer.code, **said})
 
     def fail(self, failure: Failure, reason: str) -> None:
         self.verdicts.append(Verdict(status=Status.FAILED, failure=failure, reason=reason))
@@ -109,6 +108,25 @@ class Hand:
                 self._read(change, made)
         if step.warnings is not None:
             _check_warnings(step.warnings, made)
+        return made
+
+    def put(self, body: Mapping[str, Any]) -> Made:
+        """Applies one document of no scenario file; a refusal is a failure."""
+        made, resolved = Made(), self.resolve(dict(body))
+        key, answer = self._rig.kube.apply(resolved, namespace=self._rig.names.real("foo"))
+        made.note("apply", str(key), answer)
+        self.applied.append(resolved)
+        if answer.ok:
+            self._existing[key] = None
+        self._weigh(answer, key, None, None, made)
+        return made
+
+    def drop(self, body: Mapping[str, Any]) -> Made:
+        """Deletes what `put` applied."""
+        made = Made()
+        self._delete(
+            self._rig.kube.key(self.resolve(dict(body)), namespace=self._rig.names.real("foo")), made
+        )
         return made
 
     def _key(self, document: Document) -> ObjectKey:

@@ -52,6 +52,7 @@ class Failure(Enum):
     WARNING = "wrong warnings"
     READ_BACK = "read back differently"
     RESTARTED = "other processes than before"
+    MISCOUNTED = "counted otherwise than sent"
     NOT_RECOVERED = "still rejected after deletion"
     DEVIATION = "known deviation expired or fixed"
 

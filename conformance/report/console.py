@@ -99,7 +99,7 @@ def summary_text(lines: Sequence[Line]) -> str:
         text.append(f"enforced in   p50 {p50:.0f} ms, p95 {p95:.0f} ms, max {times[-1]:.0f} ms")
     findings = [finding for case in cases for finding in case["findings"]]
     if findings:
-        text.append(f"findings      {len(findings)} (see the record)")
+        text.append(f"findings      {len(findings)} (see report)")
     if header["selection"]:
         text.append(f"selection     {header['selection']}: no statement about the whole level")
     text.append(f"report        {footer['report']}")

@@ -1,0 +1,158 @@
+"""Pods and namespaces that are born inside a case, and connections that the sweeps do not make.
+
+No log of such a pod is followed, so that an answer is the only witness: its line has a fresh nonce, and a
+denial is believed because the same connection answered before.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.cluster.exec import ExecStream, open_exec
+from conformance.cluster.kube import ObjectKey
+from conformance.cluster.ready import is_ready, wait_for_deletion, wait_for_pods
+from conformance.errors import ProbeError, SetupError
+from conformance.evidence import Observation
+from conformance.probe.session import Request
+from conformance.rig import Rig
+from conformance.sweep import new_nonce
+from conformance.topology import Ref
+
+__all__ = ["Held", "Newcomer", "ask", "hold", "namespace", "newcomer"]
+
+IMAGE = {"image": "authz-conformance:dev", "imagePullPolicy": "IfNotPresent"}
+NAME = "newcomer"
+# Connects, says its line (none where it is empty) until the connection ends or the time is over. Two lines of
+# JSON: what came first, or that nothing did within a second; then how it ended.
+HOLD = """
+import json, select, socket, sys, time
+host, port, line, limit = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+sock = socket.create_connection((host, port), 5)
+if line: sock.sendall(line.encode() + b"\\n")
+ready = select.select([sock], [], [], 1.0)[0]
+try: first = sock.recv(4096).decode() if ready else None
+except ConnectionResetError: first = ""
+begun = last = time.monotonic()
+print(json.dumps({"first": first}), flush=True)
+ended = "" if first != "" else "ended"
+while not ended and time.monotonic() - begun < limit:
+    try:
+        if line: sock.sendall(line.encode() + b"\\n")
+        if select.select([sock], [], [], 0.1)[0]:
+            if sock.recv(65536): last = time.monotonic()
+            else: ended = "fin"
+    except (ConnectionResetError, BrokenPipeError): ended = "rst"
+print(json.dumps({"ended": ended, "after": time.monotonic() - begun, "answered": last - begun}), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    namespace: str
+    address: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{NAME}"
+
+
+@contextmanager
+def namespace(rig: Rig, name: str) -> Iterator[ObjectKey]:
+    """An injected namespace of that real name; gone afterwards. Raises SetupError."""
+    labels = dict(rig.profile.injection_labels)
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    key, answer = rig.kube.apply(body)
+    answer.or_raise(f"create {key}")
+    try:
+        yield key
+    finally:
+        rig.kube.delete(key)
+        if not wait_for_deletion(rig.kube, key, deadline=time.monotonic() + rig.profile.deadlines.ready):
+            raise SetupError(f"{key} was not deleted in time")
+
+
+@contextmanager
+def newcomer(rig: Rig, real: str, annotations: Mapping[str, str] | None = None) -> Iterator[Newcomer]:
+    """A ready tcp-echo in the namespace of that real name; deleted afterwards. Raises SetupError."""
+    metadata = {
+        "name": NAME,
+        "namespace": real,
+        "labels": {"app": NAME},
+        "annotations": dict(annotations or {}),
+    }
+    container = {"name": "app", "command": ["tcp-echo"], **IMAGE}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    key, answer = rig.kube.apply(body)
+    answer.or_raise(f"create {key}")
+
+    def mine(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [pod for pod in pods if pod["metadata"]["name"] == NAME and is_ready(pod)]
+
+    deadline = time.monotonic() + rig.profile.deadlines.ready
+    try:
+        pods = wait_for_pods(
+            rig.kube, real, done=lambda pods: bool(mine(pods)), deadline=deadline, what=f"the pod {key}"
+        )
+        yield Newcomer(namespace=real, address=str(mine(pods)[0]["status"]["podIP"]))
+    finally:
+        rig.kube.delete(key)
+
+
+def ask(rig: Rig, source: str, address: str, port: int) -> Observation:
+    """One probe to an address. A prober that cannot tell: UNKNOWN, or ProbeError."""
+    session = rig.session(Ref.parse(source))
+    line = f"port {port} {new_nonce()}"
+    timeout = rig.profile.deadlines.probe
+    session.start([Request(id="0", host=address, port=port, line=line, timeout=timeout)])
+    return session.finish()["0"]
+
+
+class Held:
+    """A connection that is kept open. `first`: what came first, None = nothing within a second, "" = end."""
+
+    def __init__(self, stream: ExecStream, first: str | None, timeout: float) -> None:
+        self._stream = stream
+        self._timeout = timeout
+        self.first = first
+        self.since = time.monotonic()
+
+    def end(self) -> tuple[str, float, float]:
+        """How it ended (fin, rst; empty: it did not), and how many seconds after `since` it ended and was
+        last answered."""
+        said = json.loads(self._stream.receive(time.monotonic() + self._timeout))
+        return str(said["ended"]), float(said["after"]), float(said["answered"])
+
+
+@contextmanager
+def hold(rig: Rig, source: str, target: str, port: int, *, line: str, limit: float) -> Iterator[Held]:
+    """A connection between two workloads by pod address, held for `limit` seconds at most; a client without
+    a line is silent. Raises ProbeError."""
+    ref = Ref.parse(source)
+    address = rig.pods[Ref.parse(target)].address
+    pod = rig.pods[ref]
+    stream = open_exec(
+        rig.kube,
+        namespace=pod.namespace,
+        pod=pod.name,
+        container=ref.name,
+        command=("python3", "-c", HOLD, address, str(port), line, str(limit)),
+        what=f"a held connection from {source}",
+    )
+    try:
+        timeout = limit + rig.profile.deadlines.ready
+        try:
+            first = json.loads(stream.receive(time.monotonic() + timeout))["first"]
+        except ValueError as error:
+            raise ProbeError(f"{source}: this is no JSON: {error}") from None
+        yield Held(stream, first, timeout)
+    finally:
+        stream.close()
+        # Its line in the access log comes only now, and must not be taken for a later connection's.
+        path = (target, pod.address, port)
+        rig.sent[path] = rig.sent.get(path, 0) + 1

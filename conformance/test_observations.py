@@ -1,0 +1,197 @@
+"""What is seen and recorded without a verdict: documented traps, and behaviour that nobody has promised.
+
+Each finding says what was seen, why it matters and what a user can do. A case fails or is inconclusive only
+where it could not be measured.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from conformance.act import Act, policy, row
+from conformance.evidence import Kind
+from conformance.mesh import counters
+from conformance.newcomers import ask, hold, newcomer
+from conformance.scenario import By
+from conformance.topology import Ref
+
+DENY_ALL = policy("deny-all", {})
+CLOSED = [row("sleep.foo", "tcp-echo.foo", 9000, outcome="rejected", by=By(policy=None))]
+OPEN = [row("sleep.foo", "tcp-echo.foo", 9000, outcome="succeeded")]
+BLANK_FROM = policy("blank-from", {"rules": [{"from": [], "to": []}]})
+MISSPELT = policy("misspelt", {"rules": [{"to": [{"operation": {"ports": ["9000"]}}], "form": []}]})
+NOT_BAR = policy("not-bar", {"rules": [{"from": [{"source": {"notNamespaces": ["${bar}"]}}]}]})
+SILENT_SECONDS = 0.5
+UPSTREAM = "cluster.inbound-original-destination.upstream_cx_total"
+
+
+@pytest.mark.requirements("RUN-04")
+def test_silent_client(act: Act) -> None:
+    """A client that never sends is not judged and receives the banner of a server that speaks first"""
+    act.begin(CLOSED)
+    act.apply(DENY_ALL)
+    act.expect(CLOSED, what="everything is denied")
+    seen = {}
+    for port in (9000, 9003):
+        with hold(act.rig, "sleep.foo", "tcp-echo.foo", port, line="", limit=SILENT_SECONDS) as held:
+            ended, _, _ = held.end()
+        heard = "nothing" if held.first is None else repr(held.first)
+        seen[port] = f"it heard {heard} and the connection " + ("was ended" if ended else "stayed open")
+    act.observe(
+        "RUN-04",
+        severity="medium",
+        text=f"with everything denied, a client that sends nothing: on 9000 {seen[9000]}; on 9003, where the "
+        f"server speaks first, {seen[9003]}. A silent client holds a connection, and a banner leaks to it: "
+        "give server-first protocols a banner that tells nothing, or keep strangers off by a NetworkPolicy",
+    )
+
+
+@pytest.mark.requirements("RUN-05", features=["proxy-admin"])
+def test_upstream_dialled_first(act: Act) -> None:
+    """Whether the application is dialled for connections that are then denied"""
+    target = Ref.parse("tcp-echo.foo")
+    names = (UPSTREAM, "tcp.rbac.denied")
+    act.begin(CLOSED)
+    before = counters(act.rig, target, names)
+    act.sweep(OPEN)
+    if counters(act.rig, target, names)[UPSTREAM] - before[UPSTREAM] != 1:
+        act.doubt(f"an allowed connection does not move {UPSTREAM}, so that nothing can be concluded")
+    act.apply(DENY_ALL)
+    act.expect(CLOSED, what="everything is denied")
+    before = counters(act.rig, target, names)
+    act.sweep(CLOSED)
+    after = counters(act.rig, target, names)
+    denied = after[names[1]] - before[names[1]]
+    if denied != 1:
+        act.doubt(f"one connection was to be denied, the sidecar counted {denied}")
+    dialled = after[UPSTREAM] - before[UPSTREAM]
+    act.observe(
+        "RUN-05",
+        severity="low",
+        text=f"for 1 denied connection the sidecar dialled the application {dialled} times. Where it is more "
+        "than none, the application sees and counts a connection that was denied, though no byte of it; do "
+        "not alarm on connections without bytes",
+    )
+
+
+@pytest.mark.requirements("LIFE-07", "LIFE-08")
+def test_established_connections(act: Act) -> None:
+    """What becomes of open connections when a policy changes, of forbidden and of allowed ones"""
+    table = [
+        row("sleep.foo", "tcp-echo.foo", 9000, outcome="succeeded"),
+        row("sleep.foo", "tcp-echo.foo", 9001, outcome="rejected"),
+    ]
+    act.begin(table)
+    drain = act.rig.profile.drain_seconds
+    limit = drain * 2 + 2
+    with (
+        hold(act.rig, "sleep.foo", "tcp-echo.foo", 9000, line="allowed", limit=limit) as allowed,
+        hold(act.rig, "sleep.foo", "tcp-echo.foo", 9001, line="forbidden", limit=limit) as forbidden,
+    ):
+        if not allowed.first or not forbidden.first:
+            act.doubt("the connections to be held did not come about")
+        act.apply(policy("only-9000", {"rules": [{"to": [{"operation": {"ports": ["9000"]}}]}]}))
+        applied = time.monotonic()
+        act.expect(table, what="9001 is forbidden from now on")
+        told = []
+        for held in (forbidden, allowed):
+            ended, after, answered = held.end()
+            since = applied - held.since
+            how = (
+                f"was cut ({ended}) {after - since:.1f} s" if ended else f"still lived {after - since:.1f} s"
+            )
+            told.append(f"{how} after it, and was answered until {answered - since:.1f} s after it")
+    act.observe(
+        "LIFE-07",
+        severity="medium",
+        text=f"an open connection that a new policy forbids {told[0]} (declared drain time: "
+        f"{drain:g} s). A policy does not end what is under way; where that matters, "
+        "restart the workload after applying it",
+    )
+    act.observe(
+        "LIFE-08",
+        severity="low",
+        text=f"an open connection that the new policy allows {told[1]}. Every policy change on a workload "
+        "costs its long-lived connections; clients must reconnect",
+    )
+
+
+@pytest.mark.requirements("SCOPE-10")
+def test_excluded_port(act: Act) -> None:
+    """Whether a port that is excluded from capture is covered by policies"""
+    real = act.rig.names.real("foo")
+    annotations = {"traffic.sidecar.istio.io/excludeInboundPorts": "9002"}
+    with newcomer(act.rig, real, annotations) as pod:
+        for port in (9000, 9002):
+            seen = ask(act.rig, "sleep.foo", pod.address, port)
+            if seen.kind is not Kind.ANSWERED:
+                act.doubt(f"port {port} did not answer before the policy: {seen.describe()}")
+        act.apply(DENY_ALL)
+        act.land(["tcp-echo.foo"], pods=[pod.key])
+        covered = ask(act.rig, "sleep.foo", pod.address, 9000)
+        excluded = ask(act.rig, "sleep.foo", pod.address, 9002)
+    if covered.kind not in act.rig.profile.denials:
+        act.doubt(f"the port beside it is not denied, so that nothing can be concluded: {covered.describe()}")
+    act.observe(
+        "SCOPE-10",
+        severity="high" if excluded.kind is Kind.ANSWERED else "low",
+        text=f"with everything denied, the port in excludeInboundPorts: {excluded.describe()}; beside "
+        f"it: {covered.describe()}. Who may annotate a pod may open its ports; restrict the annotation by "
+        "admission, and cover such ports by a NetworkPolicy",
+    )
+
+
+@pytest.mark.requirements("EMPTY-09")
+def test_blank_lists(act: Act) -> None:
+    """An ALLOW rule whose from and to are blank admits everybody to every port"""
+    table = [row("sleep.legacy", "tcp-echo.foo", 9000, 9001, outcome="succeeded", by=By(policy="blank-from"))]
+    act.begin(table)
+    warnings = act.apply(BLANK_FROM)
+    act.expect(table, what="the policy with blank lists is in force")
+    act.observe(
+        "EMPTY-09",
+        severity="high",
+        text="a rule with blank `from` and `to` admitted a client without identity to every port; the API "
+        f"gave {len(warnings)} warnings. A list that a template leaves empty opens the workload; refuse "
+        "blank lists in review or by an admission policy",
+    )
+
+
+@pytest.mark.requirements("PLAIN-02", features=["mtls"])
+def test_negative_identity(act: Act) -> None:
+    """An ALLOW rule that only excludes identities admits a client that has none"""
+    table = [
+        row("sleep.legacy", "tcp-echo.foo", 9000, outcome="succeeded", by=By(policy="not-bar", rule=0)),
+        row("sleep.bar", "tcp-echo.foo", 9000, outcome="rejected", by=By(policy=None)),
+    ]
+    act.begin(table)
+    act.apply(NOT_BAR)
+    act.expect(table, what="all but one namespace are allowed")
+    act.observe(
+        "PLAIN-02",
+        severity="high",
+        text="ALLOW with notNamespaces alone admitted a plaintext client, which has no namespace at all. "
+        "Exclusions do not demand an identity; add `principals: ['*']` to the source, or demand mutual TLS "
+        "by a STRICT PeerAuthentication",
+    )
+
+
+@pytest.mark.requirements("VALID-15")
+def test_misspelt_field(act: Act) -> None:
+    """A misspelt field beside a right one is dropped and the ALLOW rule is wider than it was written"""
+    table = [
+        row("sleep.legacy", "tcp-echo.foo", 9000, outcome="succeeded", by=By(policy="misspelt", rule=0)),
+        row("sleep.legacy", "tcp-echo.foo", 9001, outcome="rejected", by=By(policy=None)),
+    ]
+    act.begin(table)
+    warnings = act.apply(MISSPELT)
+    act.expect(table, what="the policy with a misspelt `from` is in force")
+    act.observe(
+        "VALID-15",
+        severity="medium",
+        text=f"`form` instead of `from` was dropped and the rule admitted every client to its port; the API "
+        f"warned: {'; '.join(warnings) or 'nothing'}. Apply with strict field validation (kubectl does; "
+        "controllers and older clients do not) and treat warnings as errors in pipelines",
+    )
