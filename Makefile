@@ -58,8 +58,8 @@ bench: $(READY) ## measure: cluster up, time per scenario, time to enforce, peak
 soak: $(READY) ## run everything N times (default 20) and print the tally
 	@$(RUN) -m tests.soak $(if $(filter-out 0,$(N)),$(N),20) -- --cluster=$(CLUSTER) $(ARGS)
 
-mutants: $(READY) ## break the enforcer on purpose; the suite must turn red each time
-	@$(RUN) -m pytest tests/mutants $(ARGS)
+mutants: $(READY) ## break the mesh on purpose, one requirement at a time; the suite must turn red and name it
+	@$(RUN) -m tests.mutants $(ARGS)
 
 lock: ## renew requirements.lock from requirements.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q requirements.in -o requirements.lock

@@ -1,0 +1,114 @@
+"""A run of the suite against a mutant: the manifests with one part replaced, and what the run said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.mutants.table import Part
+
+PROJECT = Path(__file__).parent.parent.parent
+RUN_SECONDS = 240
+CRD = "crds/authorizationpolicies.yaml"
+VERSIONS = ("v1", "v1beta1")
+PRESERVE = "+x-kubernetes-preserve-unknown-fields"
+BREACH, INCONCLUSIVE = 1, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run said: its exit code, what it printed, the cases of its record by id."""
+
+    code: int
+    output: str
+    cases: dict[str, dict[str, Any]]
+
+    def with_status(self, status: str) -> dict[str, dict[str, Any]]:
+        return {name: case for name, case in self.cases.items() if case["status"] == status}
+
+    def named(self, status: str) -> set[str]:
+        """The requirements of the cases that ended so."""
+        return {name for case in self.with_status(status).values() for name in case["requirements"]}
+
+
+def run_suite(manifests: Path, reports: Path, scenarios: str) -> Outcome:
+    """Runs the scenarios on a cluster of its own. A run without a record has no cases."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "conformance", "run", "--cluster=embedded"),
+            *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    lines = [
+        json.loads(line)
+        for record in reports.glob("[0-9]*/record.jsonl")
+        for line in record.read_text().splitlines()
+    ]
+    return Outcome(
+        code=done.returncode,
+        output=done.stdout + done.stderr,
+        cases={line["id"]: line for line in lines if line["line"] == "case"},
+    )
+
+
+def manifests_with(
+    folder: Path, mutant: str, part: Part = Part.ENFORCER, without: Sequence[str] = ()
+) -> Path:
+    """A copy of the manifests in which the mutant stands for its part."""
+    file, old, option = part.value
+    words = ["python3", "-m", "tests.mutants.run", mutant, *filter(None, [option])]
+    copy = copied_manifests(folder)
+    replace_once(copy / file, old, old.partition("[")[0] + json.dumps(words))
+    if without:
+        crd = yaml.safe_load((copy / CRD).read_text())
+        loosen(crd["spec"], without)
+        (copy / CRD).write_text(yaml.safe_dump(crd))
+    return copy
+
+
+def copied_manifests(folder: Path) -> Path:
+    return Path(shutil.copytree(PROJECT / "manifests", folder / "manifests"))
+
+
+def replace_once(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    if text.count(old) != 1:
+        raise ValueError(f"{old!r} stands {text.count(old)} times in {file.name}")
+    file.write_text(text.replace(old, new))
+
+
+def loosen(spec: dict[str, Any], changes: Sequence[str]) -> None:
+    """Changes a CRD as `Broken.without` says."""
+    # Each version a copy: in the file they are one.
+    for version in (versions := json.loads(json.dumps(spec["versions"]))):
+        schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        _loosen(schema, [change for change in changes if change not in VERSIONS])
+        if version["name"] in changes:
+            del schema["properties"]["rules"]["items"]["properties"]["to"]
+    spec["versions"] = versions
+
+
+def _loosen(schema: dict[str, Any], changes: Sequence[str]) -> None:
+    for change in changes:
+        if change == PRESERVE and schema.get("type") != "object":
+            continue
+        if change.startswith("+"):
+            schema[change[1:]] = True
+        else:
+            schema.pop(change, None)
+    inner = [schema.get("items"), schema.get("additionalProperties"), *schema.get("properties", {}).values()]
+    for each in filter(None, inner):
+        _loosen(each, changes)
