@@ -1,5 +1,6 @@
 """What a process started, as the kernel tells it: for tests that kill and look for what was left."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,9 +52,19 @@ def still_alive(processes: set[Started]) -> set[Started]:
     return {process for process in processes if (found := look_up(process.pid)) and found[1] == process}
 
 
-def network_namespaces() -> set[str]:
-    """The network namespaces that any process is in."""
-    return {process.network_namespace for _, process in everything().values()}
+def ticks() -> int:
+    """Now, as `Started.start_ticks` counts."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def still_in(namespaces: set[str], *, since_before: int) -> set[Started]:
+    """The processes in one of these network namespaces that were started before that tick: the kernel soon
+    gives the number of a namespace that has gone to another one, of another run on this machine."""
+    return {
+        process
+        for _, process in everything().values()
+        if process.network_namespace in namespaces and process.start_ticks <= since_before
+    }
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:

@@ -168,7 +168,7 @@ def state(objects: dict[str, str], *, in_sync: bool = True, connected: bool = Tr
 )
 def test_what_has_landed(told: dict[str, object], changes: Changes, landed: bool) -> None:
     barrier = EnforcerStatus(Status(told), awaited_kinds=["AuthorizationPolicy"])
-    barrier.await_first(5)
+    barrier.await_first(60)
     waited = barrier.wait(changes, pods=["foo/pod"], timeout=0.05)
     assert waited.landed is landed, waited.detail
     barrier.close()
@@ -177,15 +177,15 @@ def test_what_has_landed(told: dict[str, object], changes: Changes, landed: bool
 def test_a_later_line_lands_it() -> None:
     stream = Status(state({}))
     barrier = EnforcerStatus(stream, awaited_kinds=["AuthorizationPolicy"])
-    barrier.await_first(5)
+    barrier.await_first(60)
     stream.lines.put(json.dumps(state({"AuthorizationPolicy/foo/p": "9"})))
-    assert barrier.wait(Changes(written={key("p"): "9"}), pods=[], timeout=5).landed
+    assert barrier.wait(Changes(written={key("p"): "9"}), pods=[], timeout=60).landed
     barrier.close()
 
 
 def test_a_sidecar_that_is_not_connected_has_not_landed() -> None:
     barrier = EnforcerStatus(Status(state({})), awaited_kinds=[])
-    barrier.await_first(5)
+    barrier.await_first(60)
     assert "not connected" in barrier.wait(Changes(), pods=["foo/other"], timeout=0.05).detail
     barrier.close()
 
@@ -195,8 +195,8 @@ def test_a_broken_stream_proves_nothing() -> None:
     stream.broken = True
     barrier = EnforcerStatus(stream, awaited_kinds=[])
     with pytest.raises(SetupError, match="the command ended"):
-        barrier.await_first(5)
-    assert not barrier.wait(Changes(written={key("p"): "1"}), pods=[], timeout=5).landed
+        barrier.await_first(60)
+    assert not barrier.wait(Changes(written={key("p"): "1"}), pods=[], timeout=60).landed
     barrier.close()
 
 
@@ -204,13 +204,13 @@ def test_a_broken_stream_proves_nothing() -> None:
 def test_a_stream_that_ended_proves_nothing_of_what_came_after(last: str) -> None:
     stream = Status(state({}))
     barrier = EnforcerStatus(stream, awaited_kinds=["AuthorizationPolicy"])
-    barrier.await_first(5)
-    assert barrier.wait(Changes(), pods=["foo/pod"], timeout=5).landed
+    barrier.await_first(60)
+    assert barrier.wait(Changes(), pods=["foo/pod"], timeout=60).landed
     if last:
         stream.lines.put(last)  # not a status
     else:
         stream.broken = True
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while barrier.wait(Changes(), pods=["foo/pod"], timeout=0).landed:
         assert time.monotonic() < deadline, "the reader never noticed"
     barrier.close()

@@ -31,7 +31,7 @@ def run(directory: Path, *arguments: str, fault: str, case: str = FIRST) -> Ende
     command += ["conformance", "--cluster", "embedded", "--report-dir", str(directory), *arguments]
     environment = {**os.environ, "KUBECONFIG": "", "FAULT": fault, "FAULT_CASE": case}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     records = list(directory.glob("[0-9]*/record.jsonl"))
     assert len(records) == 1, done.stdout + done.stderr

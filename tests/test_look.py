@@ -36,7 +36,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         profile = load_profile(find_profile("bundled"))
-        self.profile = replace(profile, deadlines=replace(profile.deadlines, attribution=0.05, converge=1))
+        self.profile = replace(profile, deadlines=replace(profile.deadlines, attribution=0.05, converge=60))
         pod = SimpleNamespace(address="10.0.0.1", sidecar=True)
         self.pods = {SLEEP: pod, ECHO: pod}
 

@@ -56,7 +56,7 @@ def test_a_reader_that_had_enough_is_no_error() -> None:
     command = [sys.executable, "-m", "conformance", "list"]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+            command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=120, check=False
         )
     finally:
         os.close(writing)
@@ -80,7 +80,7 @@ def test_an_interruption_is_one_line_and_exit_code_2(number: signal.Signals) -> 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (2, "\ninterrupted, nothing is left running\n")

@@ -12,7 +12,7 @@ from conformance import test_walkthrough as walkthrough
 from conformance.shell import Shell, ShellError
 from conformance.walkthrough import Step
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

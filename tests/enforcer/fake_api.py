@@ -17,7 +17,7 @@ from enforcer.watch import ALL, Kind
 from tests.enforcer.callers import read_token
 
 Json = dict[str, Any]
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 
 class FakeApi:

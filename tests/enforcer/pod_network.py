@@ -76,7 +76,7 @@ def configure(name: str, address: str) -> None:
 def connect(port: int) -> str:
     """What a client sees that speaks first (on the server-first port it listens)."""
     try:
-        with socket.create_connection((POD, port), timeout=3) as link:
+        with socket.create_connection((POD, port), timeout=30) as link:
             if port != SERVER_FIRST:
                 link.sendall(b"hi there\n")
             return link.recv(100).decode() or "closed"
@@ -211,7 +211,7 @@ class ControlPlane:
 
     async def _wait(self) -> None:
         self._moved.clear()
-        await asyncio.wait_for(self._moved.wait(), 10)
+        await asyncio.wait_for(self._moved.wait(), 60)
 
 
 sent: list[str] = []
@@ -266,7 +266,7 @@ async def play(client: Client, directory: Path) -> dict[str, Any]:
 
     async def access(count: int) -> list[dict[str, Any]]:
         # A line comes when its connection has ended: not always in the order of their beginning.
-        lines = [json.loads(await asyncio.wait_for(logs.get(), 10)) for _ in range(count)]
+        lines = [json.loads(await asyncio.wait_for(logs.get(), 60)) for _ in range(count)]
         return sorted(lines, key=lambda line: int(line["destination_port"]))
 
     await plane.until_connected()

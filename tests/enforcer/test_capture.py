@@ -175,7 +175,7 @@ def run_inside(program: str) -> subprocess.CompletedProcess[str]:
         cwd=Path(pod_network.PROJECT),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     if done.returncode == pod_network.UNAVAILABLE:

@@ -19,7 +19,7 @@ from enforcer.policy import parse
 from enforcer.rbac import network_filters
 from tests.enforcer.peers import Signer
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 CLUSTER_LOCAL = Trust()
 
 SLEEP = "cluster.local/ns/foo/sa/sleep"

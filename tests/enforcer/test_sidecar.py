@@ -139,7 +139,7 @@ def test_envoy_accepts_the_bootstrap_and_the_options(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x")
     write_token_resource(sidecar)
     argv = [*command(find_envoy(), build_bootstrap(sidecar)), "--mode", "validate"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -156,7 +156,7 @@ def seen() -> dict[str, Any]:
         start_new_session=True,
     )
     try:
-        output, errors = process.communicate(timeout=45)
+        output, errors = process.communicate(timeout=180)
     finally:
         # The client and Envoy are in its session; whatever happened, they go.
         with contextlib.suppress(ProcessLookupError):

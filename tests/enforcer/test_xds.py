@@ -227,7 +227,7 @@ class Plane:
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
             self.moved.clear()
-            await asyncio.wait_for(self.moved.wait(), 5)
+            await asyncio.wait_for(self.moved.wait(), 60)
 
 
 @asynccontextmanager
@@ -243,13 +243,13 @@ async def plane() -> AsyncIterator[Plane]:
 def run(play: Callable[[Plane], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
         async with plane() as made:
-            await asyncio.wait_for(play(made), 10)
+            await asyncio.wait_for(play(made), 60)
 
     asyncio.run(main())
 
 
 async def read(stream: Any) -> DiscoveryResponse:
-    response = await asyncio.wait_for(stream.read(), 5)
+    response = await asyncio.wait_for(stream.read(), 60)
     assert isinstance(response, DiscoveryResponse)
     return response
 

@@ -71,7 +71,7 @@ def shown_by(link: ssl.SSLSocket) -> Shown:
 def ask(address: tuple[str, int], tls: ssl.SSLContext) -> str:
     """Connects, says something and returns the answer and who gave it; what went wrong otherwise."""
     try:
-        with socket.create_connection(address, timeout=3) as raw, tls.wrap_socket(raw) as link:
+        with socket.create_connection(address, timeout=30) as raw, tls.wrap_socket(raw) as link:
             return f"{exchange(link)} {shown_by(link).uri}"
     except (ssl.SSLError, ConnectionError) as error:
         return f"failed: {type(error).__name__}"
@@ -107,13 +107,13 @@ def hold(address: tuple[str, int], *, serials: int) -> Held:
     failures: list[str] = []
     count = 0
     pause = threading.Event()
-    with socket.create_connection(address, timeout=5) as raw, tls.wrap_socket(raw) as first:
+    with socket.create_connection(address, timeout=30) as raw, tls.wrap_socket(raw) as first:
         end = shown_by(first).end
         while len(seen) < serials or datetime.now(UTC).timestamp() <= end:
             exchange(first)
             count += 1
             try:
-                with socket.create_connection(address, timeout=5) as other, tls.wrap_socket(other) as link:
+                with socket.create_connection(address, timeout=30) as other, tls.wrap_socket(other) as link:
                     exchange(link)
                     seen.add(shown_by(link).serial)
             except (ssl.SSLError, OSError) as error:

@@ -16,7 +16,7 @@ import yaml
 from tests.mutants.table import Part
 
 PROJECT = Path(__file__).parent.parent.parent
-RUN_SECONDS = 240
+RUN_SECONDS = 600
 CRD = "crds/authorizationpolicies.yaml"
 VERSIONS = ("v1", "v1beta1")
 PRESERVE = "+x-kubernetes-preserve-unknown-fields"

@@ -16,7 +16,7 @@ import pytest
 from conformance.workloads import nc
 
 PROGRAM = Path(nc.__file__)
-DEADLINE = 10.0
+DEADLINE = 60.0
 COMMAND = [sys.executable, "-I", "-S", str(PROGRAM)]
 
 
@@ -61,6 +61,15 @@ def server(behave: Callable[[socket.socket], None]) -> Iterator[str]:
         yield str(listener.getsockname()[1])
         thread.join(DEADLINE)
         assert not thread.is_alive()
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port where nobody listens, which is given to nobody else; who sets SO_REUSEADDR may listen there."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield int(reserved.getsockname()[1])
 
 
 def read_to_the_end(sock: socket.socket) -> bytes:
@@ -122,9 +131,8 @@ def test_four_megabytes_arrive_whole_in_both_directions() -> None:
 
 
 def test_a_refused_connection_is_named_with_code_1() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    outcome = run("127.0.0.1", str(port), stdin=b"x\n")
+    with reserved_port() as port:
+        outcome = run("127.0.0.1", str(port), stdin=b"x\n")
     assert outcome.returncode == 1
     expected = f"nc: connect to 127.0.0.1 (127.0.0.1) port {port} (tcp) failed: Connection refused\n"
     assert outcome.stderr.decode() == expected
@@ -139,7 +147,7 @@ def test_an_unknown_name_is_named_with_code_1() -> None:
 def test_a_scan_connects_and_sends_nothing() -> None:
     received: list[bytes] = []
     with server(lambda sock: received.append(read_to_the_end(sock))) as port:
-        outcome = run("-zw", "5", "127.0.0.1", port, stdin=b"not to be sent\n")
+        outcome = run("-zw", "60", "127.0.0.1", port, stdin=b"not to be sent\n")
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, b"", b"")
     assert received == [b""]
 
@@ -157,14 +165,15 @@ def test_the_idle_timeout_ends_a_connection_where_nothing_moves() -> None:
 
 
 def test_listening_takes_one_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    with subprocess.Popen(
-        [*COMMAND, "-lv", "127.0.0.1", str(port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with (
+        reserved_port() as port,
+        subprocess.Popen(
+            [*COMMAND, "-lv", "127.0.0.1", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
         assert process.stderr is not None
         assert process.stderr.readline() == f"Listening on 127.0.0.1 {port}\n".encode()
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as sock:

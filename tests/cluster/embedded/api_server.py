@@ -59,7 +59,7 @@ class ApiServer:
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
 
     def start(self) -> None:
         self._thread.start()
@@ -68,7 +68,7 @@ class ApiServer:
     def stop(self) -> None:
         self.run(self._stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         self.loop.close()
 
     async def _start(self) -> None:

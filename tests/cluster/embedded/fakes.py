@@ -163,7 +163,7 @@ class FakeApi:
         self.cut.set()
         self.cut = asyncio.Event()
 
-    async def until(self, condition: Callable[[], Any], *, seconds: float = 5.0) -> Any:
+    async def until(self, condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
         """Wait until the objects fulfil a condition; its value."""
         async with asyncio.timeout(seconds):
             while True:

@@ -19,7 +19,7 @@ SERVE = (
 ASK = (
     "import socket, sys\n"
     "try:\n"
-    "    print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).recv(99).decode())\n"
+    "    print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 30).recv(99).decode())\n"
     "except OSError as error:\n"
     "    print(type(error).__name__)\n"
 )
@@ -129,7 +129,7 @@ async def ask(runtime: Runtime, pod: str, ip: str, port: int) -> str:
 
 
 async def ask_from_node(runtime: Runtime, ip: str, port: int) -> str:
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), 5)
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), 60)
     answer = await reader.read()
     writer.close()
     return answer.decode()

@@ -63,7 +63,7 @@ class Node:
     def run(self, coroutine_function: Any, **arguments: Any) -> Any:
         """Runs the function in the node's control plane; its result, or its error as a RuntimeError."""
         call = [coroutine_function.__module__, coroutine_function.__name__, arguments]
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(json.dumps(call).encode() + b"\n")
             reply = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
         if "error" in reply:
@@ -72,7 +72,7 @@ class Node:
 
     def stop(self) -> None:
         """Lets the starter end, and the node with it."""
-        self.starter.communicate(timeout=20)
+        self.starter.communicate(timeout=60)
 
 
 def start(*, user: int | None = None) -> Node:

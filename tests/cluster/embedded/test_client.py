@@ -74,7 +74,7 @@ async def informed(api: FakeApi, client: ApiClient, seen: list[tuple[str, str]])
 
 
 async def until_seen(seen: list[tuple[str, str]], expected: list[tuple[str, str]]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(seen) < len(expected):
             await asyncio.sleep(0.005)
     assert seen == expected

@@ -145,7 +145,7 @@ def test_a_watch_follows_selectors_and_deletions(core: Any) -> None:
             "foo",
             label_selector="watched=yes",
             resource_version=version,
-            timeout_seconds=10,
+            timeout_seconds=60,
         ):
             seen.append((event["type"], event["object"].metadata.name))
             if event["object"].metadata.name == "last":
@@ -153,7 +153,7 @@ def test_a_watch_follows_selectors_and_deletions(core: Any) -> None:
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     watched = client.V1ObjectMeta(name="w", labels={"watched": "yes"})
     core.create_namespaced_config_map("foo", client.V1ConfigMap(metadata=watched))
     core.patch_namespaced_config_map("w", "foo", {"data": {"a": "1"}})
@@ -161,7 +161,7 @@ def test_a_watch_follows_selectors_and_deletions(core: Any) -> None:
     core.delete_namespaced_config_map("w", "foo")
     last = client.V1ObjectMeta(name="last", labels={"watched": "yes"})
     core.create_namespaced_config_map("foo", client.V1ConfigMap(metadata=last))
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert seen == [("ADDED", "w"), ("MODIFIED", "w"), ("DELETED", "w"), ("ADDED", "last")]
 
 

@@ -56,7 +56,7 @@ class Kubectl:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=120,
             check=False,
         )
         assert (code, "") == (done.returncode, done.stderr if code == 0 and "rror" in done.stderr else "")
@@ -82,7 +82,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         run = Kubectl(directory)
         run("create", "namespace", "foo")
         run("create", "-f", "-", stdin=CRD)
-        run("wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=5s")
+        run("wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=60s")
         yield run
 
 
@@ -211,23 +211,23 @@ def test_wait(kubectl: Kubectl) -> None:
     status = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     words = ("--subresource=status", "--type=merge", "-p", json.dumps(status))
     waiting = subprocess.Popen(
-        [KUBECTL, "wait", "widget/awaited", "-n", "foo", "--for=condition=Ready", "--timeout=10s"],
+        [KUBECTL, "wait", "widget/awaited", "-n", "foo", "--for=condition=Ready", "--timeout=60s"],
         env=kubectl.environment,
         stdout=subprocess.PIPE,
         text=True,
     )
     kubectl("patch", "widget", "awaited", "-n", "foo", *words)
-    assert waiting.communicate(timeout=15)[0] == "widget.example.com/awaited condition met\n"
+    assert waiting.communicate(timeout=120)[0] == "widget.example.com/awaited condition met\n"
     path = "--for=jsonpath={.spec.action}=DENY"
-    assert "condition met" in kubectl("wait", "widget/awaited", "-n", "foo", path, "--timeout=5s")
+    assert "condition met" in kubectl("wait", "widget/awaited", "-n", "foo", path, "--timeout=60s")
     deletion = subprocess.Popen(
-        [KUBECTL, "wait", "widget/awaited", "-n", "foo", "--for=delete", "--timeout=10s"],
+        [KUBECTL, "wait", "widget/awaited", "-n", "foo", "--for=delete", "--timeout=60s"],
         env=kubectl.environment,
         stdout=subprocess.PIPE,
         text=True,
     )
     kubectl("delete", "widget", "awaited", "-n", "foo")
-    deletion.communicate(timeout=15)
+    deletion.communicate(timeout=120)
     assert deletion.returncode == 0
 
 

@@ -112,7 +112,7 @@ class Host:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
-        self.url = self.address.result(10)
+        self.url = self.address.result(60)
 
     async def open_exec(self, *, container: str, command: Sequence[str], **_: Any) -> Session:
         if command == ["nope"]:
@@ -173,7 +173,7 @@ class Host:
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def kubectl(
         input=send,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
         env={"HOME": str(home), "PATH": os.environ["PATH"], "KUBECONFIG": str(home / "none")},
     )
@@ -231,7 +231,7 @@ def kubectl(
 
 def test_the_client_gets_both_outputs_and_the_exit_code(api: client.CoreV1Api) -> None:
     with opened(open_stream(api, "sh", "-c", "echo out; echo err >&2; exit 7")) as session:
-        session.run_forever(timeout=10)
+        session.run_forever(timeout=60)
         assert session.read_stdout() == "out\n"
         assert session.read_stderr() == "err\n"
         assert session.returncode == 7
@@ -241,13 +241,13 @@ def test_the_client_talks_with_a_process_over_one_open_stream(api: client.CoreV1
     with opened(open_stream(api, "cat")) as session:
         for number in range(20):
             session.write_stdin(f"line {number}\n")
-            assert session.readline_stdout(timeout=10) == f"line {number}"
-    assert host.killed.wait(10), "the process ends with its client"
+            assert session.readline_stdout(timeout=60) == f"line {number}"
+    assert host.killed.wait(60), "the process ends with its client"
 
 
 def test_much_output_arrives_whole(api: client.CoreV1Api) -> None:
     with opened(open_stream(api, "head", "-c", "3000000", "/dev/zero", stdin=False)) as session:
-        session.run_forever(timeout=20)
+        session.run_forever(timeout=60)
         assert len(session.read_stdout()) == 3_000_000
         assert session.returncode == 0
 
@@ -300,7 +300,7 @@ async def converse(host: Host, protocol: str, *messages: bytes, command: str = "
         assert socket.protocol == protocol
         for message in messages:
             await socket.send_bytes(message)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return [message.data async for message in socket]
 
 
@@ -338,7 +338,7 @@ def test_a_client_that_vanishes_takes_its_process_along_even_if_that_never_reads
             transport.abort()
 
     asyncio.run(vanish())
-    assert host.killed.wait(10)
+    assert host.killed.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_a_followed_log_arrives_at_once_and_ends_with_its_reader(api: client.Cor
     assert response.readline() == b"first\n"
     assert not host.log_closed.is_set()
     response.close()
-    assert host.log_closed.wait(10)
+    assert host.log_closed.wait(60)
 
 
 def test_kubectl_logs(host: Host, tmp_path: Path) -> None:

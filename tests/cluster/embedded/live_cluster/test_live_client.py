@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes
 import pytest
 
-from tests.cluster.embedded.live import STAY, Space, deployment, pod, refusal
+from tests.cluster.embedded.live import DEADLINE, STAY, Space, deployment, pod, refusal
 
 
 def test_create_get_list_patch_replace_delete(space: Space) -> None:
@@ -43,7 +43,7 @@ def test_a_watch_goes_on_where_a_list_stood(space: Space) -> None:
     watch = kubernetes.watch.Watch()
     seen: list[tuple[str, str]] = []
     for event in watch.stream(
-        core.list_namespaced_config_map, space.name, resource_version=version, timeout_seconds=10
+        core.list_namespaced_config_map, space.name, resource_version=version, timeout_seconds=60
     ):
         seen.append((event["type"], event["object"].metadata.name))
         if event["type"] == "DELETED":
@@ -78,9 +78,9 @@ def test_exec_talks_both_ways_and_tells_the_exit_code(space: Space) -> None:
     script = "while read line; do echo got $line; [ $line = end ] && exit 3; done"
     with space.session("p", "sh", "-c", script, stdin=True) as session:
         session.write_stdin("one\n")
-        assert session.readline_stdout(timeout=5) == "got one"
+        assert session.readline_stdout(timeout=DEADLINE) == "got one"
         session.write_stdin("end\n")
-        session.run_forever(timeout=10)
+        session.run_forever(timeout=DEADLINE)
         assert session.returncode == 3
 
 
@@ -100,9 +100,9 @@ def test_logs_follow_while_the_container_writes(space: Space) -> None:
 
     follower = threading.Thread(target=follow)
     follower.start()
-    assert first.wait(5)
+    assert first.wait(DEADLINE)
     space.exec("p", "sh", "-c", "echo second >/tmp/go")
-    follower.join(10)
+    follower.join(DEADLINE)
     assert lines == ["first", "second"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.embedded.live import KUBECTL, STAY, Space, container, deployment, pod
+from tests.cluster.embedded.live import DEADLINE, KUBECTL, STAY, Space, container, deployment, pod
 
 
 def test_create_in_protobuf_get_list_label_annotate_patch_delete(space: Space) -> None:
@@ -36,19 +36,20 @@ def _after_1_34(space: Space, said: str) -> str:
 @pytest.mark.parametrize("how", [(), ("--server-side",)], ids=["client-side", "server-side"])
 def test_a_second_apply_without_a_field_reaches_the_pods(space: Space, how: tuple[str, ...]) -> None:
     env = [{"name": "KEPT", "value": "1"}, {"name": "DROPPED", "value": "2"}]
-    first = deployment("echo", f"env; {STAY}", env=env)
+    first = deployment("echo", f"env; echo ENVEND; {STAY}", env=env)
     first["metadata"]["labels"] = {"a": "1", "b": "2"}
     space.kubectl("apply", *how, "-f", "-", stdin=first)
-    space.kubectl("wait", "deployment/echo", "--for=condition=Available", "--timeout=10s")
-    assert "DROPPED=2" in space.kubectl("logs", "deployment/echo")
-    second = deployment("echo", f"env; {STAY}", env=env[:1])
+    space.kubectl("wait", "deployment/echo", "--for=condition=Available", "--timeout=60s")
+    space.until(lambda: "DROPPED=2" in space.kubectl("logs", "deployment/echo"))
+    second = deployment("echo", f"env; echo ENVEND; {STAY}", env=env[:1])
     second["metadata"]["labels"] = {"a": "1"}
     space.kubectl("apply", *how, "-f", "-", stdin=second)
-    space.kubectl("rollout", "status", "deployment/echo", "--timeout=10s")
+    space.kubectl("rollout", "status", "deployment/echo", "--timeout=60s")
     found = space.get("deployments/echo")
     assert found["metadata"]["labels"] == {"a": "1"}
     (only,) = space.until(lambda: pods if len(pods := space.pods("app=echo")) == 1 else None)
-    log = space.logs(only["metadata"]["name"])
+    # Its last line is there: all of them are.
+    log = space.until(lambda: text if "ENVEND" in (text := space.logs(only["metadata"]["name"])) else "")
     assert "KEPT=1" in log
     assert "DROPPED" not in log
 
@@ -56,18 +57,18 @@ def test_a_second_apply_without_a_field_reaches_the_pods(space: Space, how: tupl
 def test_wait_for_ready_for_a_value_and_for_the_end(space: Space) -> None:
     said = space.kubectl("run", "p", "--image=authz-conformance:dev", "--command", "--", "sleep", "600")
     assert said == "pod/p created"
-    assert space.kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=10s") == "pod/p condition met"
-    said = space.kubectl("wait", "pod/p", "--for=jsonpath={.status.phase}=Running", "--timeout=10s")
+    assert space.kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=60s") == "pod/p condition met"
+    said = space.kubectl("wait", "pod/p", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
     assert said == "pod/p condition met"
     space.kubectl("delete", "pod", "p", "--grace-period=1", "--wait=false")
-    space.kubectl("wait", "pod/p", "--for=delete", "--timeout=10s")
+    space.kubectl("wait", "pod/p", "--for=delete", "--timeout=60s")
     assert space.gone("pods/p")
     assert "timed out waiting for the condition" in _times_out(space)
 
 
 def _times_out(space: Space) -> str:
     space.run("never", STAY, readinessProbe={"exec": {"command": ["false"]}})
-    return space.error("wait", "pod/never", "--for=condition=Ready", "--timeout=300ms")
+    return space.error("wait", "pod/never", "--for=condition=Ready", "--timeout=2s")
 
 
 def test_logs_follow_until_the_container_ends(space: Space) -> None:
@@ -79,7 +80,7 @@ def test_logs_follow_until_the_container_ends(space: Space) -> None:
         assert following.stdout.readline() == "first\n"
         space.exec("p", "sh", "-c", "echo second >/tmp/go")
         assert following.stdout.read() == "second\n"
-        assert following.wait(timeout=10) == 0
+        assert following.wait(timeout=DEADLINE) == 0
     assert space.kubectl("logs", "-f", "p") == "first\nsecond"
     assert space.kubectl("logs", "p", "--tail=1") == "second"
 

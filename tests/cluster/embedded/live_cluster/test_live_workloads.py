@@ -59,13 +59,13 @@ def test_a_rolling_update_never_has_less_than_it_promises(space: Space) -> None:
     space.until(rolled)
     assert fewest == 2
     assert most <= 3
-    said = space.kubectl("rollout", "status", "deployment/echo", "--timeout=5s")
+    said = space.kubectl("rollout", "status", "deployment/echo", "--timeout=60s")
     assert said.endswith('deployment "echo" successfully rolled out')
 
 
 def test_a_rollout_that_stands_still_is_told(space: Space) -> None:
     echo(space, spec={"progressDeadlineSeconds": 1}, readinessProbe={"exec": {"command": ["false"]}})
-    told = space.error("rollout", "status", "deployment/echo", "--timeout=8s")
+    told = space.error("rollout", "status", "deployment/echo", "--timeout=60s")
     assert told == 'error: deployment "echo" exceeded its progress deadline'
     conditions = {c["type"]: c for c in space.get("deployments/echo")["status"]["conditions"]}
     assert conditions["Progressing"]["reason"] == "ProgressDeadlineExceeded"

@@ -23,26 +23,13 @@ LIVES = lives.__name__
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
-    """Whether it came true within five seconds."""
-    deadline = time.monotonic() + 5
+    """Whether it came true within a minute."""
+    deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
-
-
-def processes_in(network: str) -> list[int]:
-    """The processes whose network namespace has this name (`net:[...]`)."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                if str((process / "ns/net").readlink()) == network:
-                    found.append(int(process.name))
-            except OSError:
-                continue
-    return found
 
 
 def descendants(pid: int) -> set[int]:
