@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from conformance.cluster.existing import connect
+from conformance.errors import InputError
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -63,9 +66,10 @@ def test_a_report_directory_that_is_a_file_is_told_before_anything_starts(tmp_pa
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_a_selection_of_nothing_starts_nothing_and_is_exit_code_5(tmp_path: Path) -> None:
+def test_a_selection_of_nothing_starts_nothing_says_so_and_is_exit_code_5(tmp_path: Path) -> None:
     result = run("conformance", "--report-dir", str(tmp_path), "-k", "no-such-case", home=tmp_path)
     assert result.returncode == 5
+    assert "-k 'no-such-case' matches no scenario" in result.stdout
     assert "cluster" not in result.stdout
 
 
@@ -90,12 +94,6 @@ def test_the_core_level_is_a_part_of_the_extended(tmp_path: Path) -> None:
     assert 0 < count("core") < count("extended")
 
 
-def test_a_selection_that_matches_nothing_says_so(tmp_path: Path) -> None:
-    result = run("conformance", "-k", "nosuchcase", "--report-dir", str(tmp_path), home=tmp_path)
-    assert result.returncode == 5
-    assert "-k 'nosuchcase' matches no scenario" in result.stdout
-
-
 def write_kubeconfig(file: Path, *, server: str, more: str = "") -> None:
     file.write_text(
         "current-context: mine\n"
@@ -114,12 +112,19 @@ def write_kubeconfig(file: Path, *, server: str, more: str = "") -> None:
         ("{}", "has no current context"),
     ],
 )
-def test_a_kubeconfig_that_is_none_is_one_message(content: str, message: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_kubeconfig_is_told(content: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        connect(file, None)
+
+
+def test_a_kubeconfig_that_is_none_is_one_message(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("hello")
     result = run("conformance", "--kubeconfig", str(file), "--report-dir", str(tmp_path), home=tmp_path)
     assert result.returncode == 4, result.stdout
-    assert message in result.stderr
+    assert "is no kubeconfig: it is not a mapping" in result.stderr
     assert "Exit" not in result.stdout + result.stderr
 
 
@@ -151,13 +156,4 @@ def test_manifests_are_checked_before_anything_is_started(tmp_path: Path) -> Non
     result = run("conformance", "-k", "doc/02", *options, home=tmp_path)
     assert result.returncode == 4
     assert f"ERROR: {sleep}:1: 'kind' is missing" in result.stderr
-    assert "cluster" not in result.stdout
-
-
-def test_reports_that_cannot_be_written_are_told_before_anything_is_started(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    result = run("conformance", "-k", "doc/02", "--report-dir", str(file), home=tmp_path)
-    assert result.returncode == 4
-    assert str(file) in result.stderr
     assert "cluster" not in result.stdout
