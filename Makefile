@@ -32,7 +32,7 @@ conformance: $(READY) ## prove the mesh: bring a cluster up, run every scenario,
 walkthrough: $(READY) ## type docs/walkthrough.md into a shell, to the letter
 	@$(RUN) -m pytest conformance/test_walkthrough.py $(OPTIONS) $(ARGS)
 
-# Two at once: half of their time they wait. ARGS="-n 0" runs them one after another, as a debugger needs it.
+# Two at a time; ARGS="-n 0" runs them one after another, as a debugger needs it.
 test: $(READY) ## the suite's own tests
 	@$(RUN) -m pytest tests -n 2 --dist worksteal $(ARGS)
 

@@ -155,7 +155,7 @@ class Rig:
         )
         session = Session(stream, str(ref))
         try:
-            session.boot(self.profile.deadlines.probe + 10)
+            session.boot(self.profile.deadlines.ready)
         except ProbeError:
             session.close()
             raise

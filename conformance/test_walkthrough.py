@@ -17,7 +17,7 @@ from conformance.shell import Shell
 from conformance.walkthrough import WALKTHROUGH, Step, in_namespace, read_walkthrough
 
 BLOCK_DEADLINE = 180.0  # seconds; longer than any --timeout in the document
-REPEAT_DEADLINE = 30.0  # seconds for what has to be repeated until it holds
+REPEAT_DEADLINE = 60.0  # seconds for what has to be repeated until it holds
 
 
 class Cluster(Protocol):

@@ -19,7 +19,7 @@ _SOURCE = (Path(__file__).parent / "client.py").read_text(encoding="utf-8").rstr
 # standard input, because a command is a part of the URL, and servers and proxies limit those.
 CLIENT_COMMAND = ("python3", "-I", "-S", "-c", f"import sys; exec(sys.stdin.read({len(_SOURCE)}))")
 # What a round trip may take beyond the probes' own deadline, in seconds.
-ROUND_TRIP = 5.0
+ROUND_TRIP = 30.0
 
 
 class LineStream(Protocol):

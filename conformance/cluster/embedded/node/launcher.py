@@ -16,7 +16,7 @@ from typing import Any, Self
 from conformance.cluster.embedded.node.images import PROJECT
 from conformance.cluster.embedded.node.node import NodeOptions
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 _STOP_SECONDS = 5.0
 
 
