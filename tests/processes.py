@@ -47,9 +47,20 @@ def descendants(root: int) -> set[Started]:
     return {table[pid][1] for pid in below if pid in table}
 
 
+def children(pid: int) -> list[Started]:
+    """The processes that it is the parent of, oldest first. Their numbers tell no age: they begin anew."""
+    below = [process for parent, process in everything().values() if parent == pid]
+    return sorted(below, key=lambda process: process.start_ticks)
+
+
 def still_alive(processes: set[Started]) -> set[Started]:
     """Those of the processes that still run."""
-    return {process for process in processes if (found := look_up(process.pid)) and found[1] == process}
+
+    def runs(process: Started) -> bool:
+        found = look_up(process.pid)
+        return found is not None and found[1].start_ticks == process.start_ticks
+
+    return set(filter(runs, processes))
 
 
 def ticks() -> int:

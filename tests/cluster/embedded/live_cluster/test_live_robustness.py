@@ -21,7 +21,7 @@ from tests.cluster.embedded.live import (
     processes,
     service,
 )
-from tests.cluster.embedded.node.test_node import descendants
+from tests.processes import children, descendants
 
 AT_ONCE = 25  # pods, four times
 FLOOD = 200
@@ -38,20 +38,16 @@ class Weight:
     @classmethod
     def of(cls, live: Live) -> Self:
         return cls(
-            processes=len(descendants(live.pid)),
+            processes=len(descendants(live.pid)),  # the launcher, too
             descriptors=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in own(live)),
             kilobytes=sum(resident(pid) for pid in own(live)),
         )
 
 
 def own(live: Live) -> tuple[int, int]:
-    """The node's own processes: its first, and the control plane."""
+    """The node's own processes: its first, and the control plane, which is older than any pod."""
     (init,) = children(live.pid)
-    return init, min(children(init))
-
-
-def children(pid: int) -> set[int]:
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return init.pid, children(init.pid)[0].pid
 
 
 def resident(pid: int) -> int:
@@ -97,7 +93,7 @@ def settled(live: Live, space: Space, like: Weight | None = None) -> Weight:
     With an earlier weight, once no more is held than then, or at a deadline: the control plane has as many
     connections to its own API as were busy at once, and closes them only after 15 to 30 idle seconds.
     """
-    space.until(lambda: Weight.of(live).processes == len(own(live)))
+    space.until(lambda: len(descendants(live.pid)) == 1 + len(own(live)))
     with suppress(AssertionError):  # the caller compares, and shows both
         space.until(lambda: like is None or Weight.of(live).descriptors <= like.descriptors + 5)
     return Weight.of(live)

@@ -14,8 +14,8 @@ import pytest
 from conformance.cluster.embedded.node.images import PROJECT
 from tests.cluster.embedded.conftest import USERS
 from tests.cluster.embedded.live import STAY, Live, Space, container, processes, start_live
-from tests.cluster.embedded.node.test_node import alive, descendants, wait_until
-from tests.processes import still_in, ticks
+from tests.cluster.embedded.node.test_node import wait_until
+from tests.processes import descendants, still_alive, still_in, ticks
 
 WORKLOADS = PROJECT / "manifests" / "workloads"
 
@@ -87,13 +87,13 @@ def test_sigkill_of_the_starter_leaves_nothing_of_a_cluster_at_work(theirs: Live
     for name in ("p", "q"):
         space.run(name, f"sleep 601 & {STAY}")
         space.ready(name)
-    everything = {theirs.pid} | descendants(theirs.pid)
-    networks = {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in everything}
+    everything = descendants(theirs.pid)
+    networks = {process.network_namespace for process in everything}
     networks.discard(str(Path("/proc/self/ns/net").readlink()))
     assert len(networks) >= 3  # the node's and two pods'
     os.kill(theirs.starter.pid, signal.SIGKILL)
     killed = ticks()
-    assert wait_until(lambda: not alive(everything)), alive(everything)
+    assert wait_until(lambda: not still_alive(everything)), still_alive(everything)
     assert wait_until(lambda: not still_in(networks, since_before=killed))
     assert "authz-node" not in Path("/proc/self/mountinfo").read_text()
     assert not Path("/run/authz-node").exists()

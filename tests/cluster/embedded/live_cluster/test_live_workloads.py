@@ -84,17 +84,28 @@ def test_a_service_maps_its_port_and_has_a_name(space: Space) -> None:
     names = ("echo", f"echo.{space.name}", f"echo.{space.name}.svc.cluster.local", *ips)
 
     def ask(name: str, port: int) -> str:
-        return space.exec("client", "sh", "-c", f"echo {port} | nc -w 2 {name} {port} 2>&1; echo $?")
+        return space.exec("client", "sh", "-c", f"echo {port} | nc -w 30 {name} {port} 2>&1; echo $?")
 
     space.until(lambda: ask("echo", 80) == "hello 80\n0\n")
     assert [ask(name, 9000) for name in names] == ["hello 9000\n0\n"] * len(names)
     assert not ask("echo", 9001).endswith("\n0\n")
-    hosts = space.exec("client", "cat", "/etc/hosts")
     address = space.get("services/echo")["spec"]["clusterIP"]
-    assert f"{address}\techo.{space.name}.svc.cluster.local" in hosts
-    assert all(f"{ip}\tbare.{space.name}.svc.cluster.local" in hosts for ip in ips)
-    subsets = space.get("endpoints/echo")["subsets"]
-    assert {one["ip"] for subset in subsets for one in subset["addresses"]} == ips
+    wanted = {
+        f"{address}\techo.{space.name}.svc.cluster.local",
+        *(f"{ip}\tbare.{space.name}.svc.cluster.local" for ip in ips),
+    }
+
+    def named() -> bool:
+        hosts = space.exec("client", "cat", "/etc/hosts")
+        return all(line in hosts for line in wanted)
+
+    space.until(named)
+
+    def endpoints() -> set[str]:
+        subsets = space.get("endpoints/echo")["subsets"]
+        return {one["ip"] for subset in subsets for one in subset["addresses"]}
+
+    space.until(lambda: endpoints() == ips)
     space.kubectl("scale", "deployment", "echo", "--replicas=0")
     space.until(lambda: not space.pods("app=echo"))
     space.until(lambda: not ask("echo", 80).endswith("\n0\n"))

@@ -18,6 +18,7 @@ from tests.cluster.embedded import node_cases as cases
 from tests.cluster.embedded import node_lives as lives
 from tests.cluster.embedded.conftest import USERS
 from tests.cluster.embedded.node_harness import start
+from tests.processes import children, descendants, still_alive
 
 LIVES = lives.__name__
 
@@ -30,35 +31,6 @@ def wait_until(condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.01)
     return True
-
-
-def descendants(pid: int) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found: set[int] = set()
-    pending = [pid]
-    while pending:
-        below = children.get(pending.pop(), [])
-        found.update(below)
-        pending += below
-    return found
-
-
-def alive(pids: set[int]) -> set[int]:
-    """Those that run; one that waits to be reaped by somebody else's parent does not."""
-
-    def runs(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
-
-    return {pid for pid in pids if runs(pid)}
 
 
 def test_the_nodes_files_are_read_through_its_process_and_stand_nowhere_else() -> None:
@@ -76,10 +48,10 @@ def test_the_nodes_files_are_read_through_its_process_and_stand_nowhere_else() -
 
 def test_stopping_ends_every_process() -> None:
     node = start_node(entry=f"{LIVES}:stay")
-    below = descendants(node.pid)
-    assert len(below) >= 2
+    everything = descendants(node.pid)
+    assert len(everything) >= 3
     node.stop()
-    assert alive(below) == set()
+    assert still_alive(everything) == set()
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -88,20 +60,16 @@ def test_sigkill_of_any_of_them_leaves_nothing(victim: str, user: int | None) ->
     node = start(user=user)
     node.run(cases.make_pod, ip="10.244.0.9")
     node.run(cases.keep_running, pod="10.244.0.9")
-    everything = {node.pid} | descendants(node.pid)
+    everything = descendants(node.pid)
     assert len(everything) >= 4
-    (init,) = [pid for pid in everything if _parent(pid) == node.pid]
-    control_plane = min(pid for pid in everything if _parent(pid) == init)
-    victims = {"starter": node.starter.pid, "launcher": node.pid, "init": init}
-    os.kill(victims.get(victim, control_plane), signal.SIGKILL)
+    (init,) = children(node.pid)
+    control_plane = children(init.pid)[0]
+    victims = {"starter": node.starter.pid, "launcher": node.pid, "init": init.pid}
+    os.kill(victims.get(victim, control_plane.pid), signal.SIGKILL)
     try:
-        assert wait_until(lambda: not alive(everything)), alive(everything)
+        assert wait_until(lambda: not still_alive(everything)), still_alive(everything)
     finally:
         node.stop()
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_an_entry_that_fails_is_told_with_its_log() -> None:
