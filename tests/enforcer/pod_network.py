@@ -39,7 +39,7 @@ INBOUND, READY = 15006, 15021
 OWN_TLS, BEYOND = 9443, 9444
 KINDS = ("own", "foreign", "stranger", "none")
 NODE = "foo/pod"
-LIFETIME = timedelta(seconds=3)
+LIFETIME = timedelta(seconds=6)  # renewed after half of it; a busy machine is late
 DESTINATIONS = (
     Destination(
         host="beyond.foo.svc.cluster.local",
