@@ -65,9 +65,9 @@ def test_a_server_that_stops_is_inconclusive_and_never_rejected_as_documented(tm
     assert outcome.code == INCONCLUSIVE, outcome.output
     assert outcome.with_status("passed") == {}
     assert len(outcome.with_status("inconclusive")) == 2
-    for case in outcome.cases.values():
-        assert not case["controls"]["bypass"]["held"]
-        assert "does not answer inside its own pod" in case["reason"]
+    for case in outcome.cases.values():  # the first finds it out in its step, the next at its baseline
+        held = {name: control["held"] for name, control in case["controls"].items()}
+        assert held["bypass" if "bypass" in held else "baseline"] is False, held
     # Neither a pass nor a failure, wherever it is read.
     assert "test_scenario[doc/02-allow-port-9000] INCONCLUSIVE" in outcome.output
     assert "2 errors in " in outcome.output

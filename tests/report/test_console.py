@@ -76,7 +76,13 @@ def test_over_budget_is_said_and_is_no_success() -> None:
 
 
 def test_a_known_deviation_is_told_with_who_answers_for_it() -> None:
-    entry = {"case": "g/a", "requirement": "", "reason": "so", "link": "https://x", "approver": "jane"}
+    entry: lines.Line = {
+        "case": "g/a",
+        "requirement": "",
+        "reason": "so",
+        "link": "https://x",
+        "approver": "jane",
+    }
     entry |= {"expires": "2027-03-31", "file": "known.yaml", "line": 3}
     case = lines.case("g/a", "known-deviation", failure="over-blocking") | {"known_deviation": entry}
     text = summary_text([lines.header("g/a"), case, lines.footer(7)])
