@@ -16,6 +16,7 @@ from conformance.errors import ConformanceError
 
 INTERRUPTED = 2
 BAD_INPUT = 4
+INCOMPLETE = 6
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="the summary of a run, from its record")
     report.add_argument("run", metavar="RUN", nargs="?", default="reports/latest", type=Path)
     report.set_defaults(call=report_run)
+    known = commands.add_parser("known", help="a first list of known deviations, to be filled in")
+    known.add_argument(
+        "--from-record", required=True, metavar="RUN", type=Path, help="the failed cases of it"
+    )
+    known.set_defaults(call=known_deviations)
     doctor = commands.add_parser("doctor", help="what this machine can run, and why not")
     doctor.add_argument("--kubeconfig", type=Path)
     doctor.add_argument("--format", choices=["table", "json"], default="table")
@@ -210,19 +216,28 @@ def explain_connection(options: argparse.Namespace) -> int:
 
 
 def report_run(options: argparse.Namespace) -> int:
-    from conformance.record import read_record
+    from conformance.record import read_written
     from conformance.report.console import case_text, summary_text
 
-    lines = read_record(options.run)
+    written = read_written(options.run)
+    lines = list(written.lines)
     sentences = {
         item["id"]: f"“{item['quotation']}” ({item['source']})" if item["quotation"] else item["statement"]
         for item in lines[0]["requirements"]
     }
-    for line in lines[1:-1]:
-        if line["status"] in ("failed", "inconclusive"):
+    for line in lines[1:]:
+        if line.get("status") in ("failed", "inconclusive"):
             print(f"--- {line['id']}")
             print(case_text(line, sentences, f"python -m conformance run -k '{line['id']}'"), end="\n\n")
-    print(summary_text(lines))
+    print(summary_text(lines, torn=written.torn))
+    return 0 if written.complete else INCOMPLETE
+
+
+def known_deviations(options: argparse.Namespace) -> int:
+    from conformance.deviations import first_version
+    from conformance.record import read_record
+
+    print(first_version(read_record(options.from_record)))
     return 0
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from conformance.errors import SetupError
-from conformance.evidence import Kind, Outcome
-from conformance.lines import close_step, finding, step_line, waited_line
+from conformance.evidence import Kind, Observation, Outcome
+from conformance.exposure import end_watch
+from conformance.findings import finding
+from conformance.lines import close_step, control_line, step_line, waited_line
 from conformance.look import Context, look, milliseconds
 from conformance.rig import Rig
 from conformance.run import (
@@ -85,17 +87,27 @@ class Act:
         self.rig.open_sessions({lane.source for lane in targets})
         hold_baseline(self.rig, targets, self._notes)
 
+    def rest(self) -> None:
+        """Ends the exposure watch of the last `expect`, as every change does: from here on nobody probes but
+        the case itself."""
+        end_watch(self.rig)
+        if self.rig.exposed:
+            raise Settled
+
     def apply(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         """Applies a document; the API's warnings. Its landing is awaited by the next `expect`."""
+        self.rest()
         made = self._made(self._hand.put(body))
         return tuple(text for entry in made.api for text in entry["warnings"])
 
     def delete(self, body: Mapping[str, Any]) -> None:
+        self.rest()
         self._made(self._hand.drop(body))
 
     def restart(self, ref: str) -> None:
         """Replaces the workload's pod. A next one that does not become ready is a failure of the mesh: the
         workload's own probes held before."""
+        self.rest()
         old = self.rig.pods[Ref.parse(ref)]
         try:
             new = self.rig.restart(Ref.parse(ref))
@@ -132,6 +144,7 @@ class Act:
     def expect(self, rows: Sequence[Expectation], *, what: str, proven: bool = True) -> None:
         """One step of the record: the barrier, rounds until they agree, both ends' testimony, the verdict.
         `proven` false: no barrier, for where nothing was changed and nobody is there to tell."""
+        self.rest()
         notes, cases = self._notes, lanes(rows)
         line = step_line(len(notes.steps) + 1, what, file_line=self._case.line)
         line["api"], self._api = self._api, []
@@ -161,8 +174,18 @@ class Act:
         """The workload answers inside its own pod, where no policy has a say; else the case ends."""
         target = (Ref.parse(ref), port)
         _, seen = bypass(self.rig, [target])[target]
+        self._notes.controls["bypass"] = control_line(1, [(ref, ref, "loopback", port, seen)])
         if seen.kind is not Kind.ANSWERED:
             self.doubt(f"{ref} does not answer inside its own pod: {seen.describe()}")
+
+    def control(self, name: str, source: str, pod: str, seen: Mapping[int, Observation]) -> None:
+        """The `baseline` or `recovery` of a pod that is born inside the case: what was seen by port, before
+        the policy and after its deletion. All of it must answer, else the case ends."""
+        line = control_line(1, [(source, pod, "pod", port, found) for port, found in seen.items()])
+        self._notes.controls[name] = line
+        for port, found in seen.items():
+            if found.kind is not Kind.ANSWERED:
+                self.doubt(f"{name}: {source} -> {pod}:{port} does not answer: {found.describe()}")
 
     def sweep(self, rows: Sequence[Expectation], *, allowed_may_fail: bool = False) -> int:
         """One round without waiting for anything: how many probes it made. A forbidden connection that gets
@@ -199,10 +222,10 @@ class Act:
         self.told.append(reason)
         self._notes.verdicts.append(Verdict(status=Status.PASSED, reason=reason))
 
-    def observe(self, requirement: str, *, severity: str, text: str) -> None:
-        """A finding: what was seen, why it matters, what a user can do. No verdict hangs on it."""
-        self._notes.findings.append(finding(requirement, severity=severity, text=text))
-        self.passes(text)
+    def observe(self, requirement: str, *, severity: str, seen: str) -> None:
+        """A finding; why it matters and what a user can do says findings.yaml. No verdict hangs on it."""
+        self._notes.findings.append(finding(requirement, severity=severity, seen=seen))
+        self.passes(seen)
 
     def _settle(self, verdict: Verdict) -> None:
         self._notes.verdicts.append(verdict)

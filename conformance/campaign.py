@@ -20,7 +20,7 @@ from conformance.act import Body, run_function
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
-from conformance.deviations import check_deviations, deviate
+from conformance.deviations import check_deviations, deviate, load_known, stale
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
 from conformance.lines import case_line
@@ -28,6 +28,7 @@ from conformance.locks import mesh_lock
 from conformance.profile import Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
 from conformance.report.console import summary_text
+from conformance.report.figures import over_budget
 from conformance.report.junit import junit_xml
 from conformance.rig import Rig
 from conformance.run import run_case
@@ -60,6 +61,7 @@ class Options:
     context: str | None = None
     profile: str = "bundled"
     level: str = "extended"
+    known: Path | None = None
     report_dir: Path = Path("reports")
     manifests: Path = MANIFESTS
     keep: bool = False
@@ -81,7 +83,11 @@ class Campaign:
         self.profile: Profile = load_profile(find_profile(options.profile))
         self.catalogue: Mapping[str, Requirement] = load_catalogue()
         scenarios, functions = load_scenarios(), load_functions()
-        check_deviations(self.profile, scenarios + functions)
+        self.known = self.profile.known_deviations
+        if options.known is not None:
+            self.known += load_known(options.known, self.profile.name)
+        check_deviations(self.known, scenarios + functions)
+        self.every = {item.id: item for item in scenarios + functions}  # of all levels
         self.scenarios = [item for item in scenarios if self._in_level(item)]
         self.functions = {item.id: item for item in functions if self._in_level(item)}
         self.cases = {item.id: item for item in self.scenarios} | self.functions
@@ -112,7 +118,7 @@ class Campaign:
             renew_barrier(self.rig)
             result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
-        return deviate(line, self.profile, datetime.now(UTC).date())
+        return deviate(line, self.known, datetime.now(UTC).date())
 
     def sentences(self) -> dict[str, str]:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}
@@ -204,6 +210,7 @@ class Owner:
                 "cluster": campaign.options.cluster,
                 "profile": campaign.options.profile,
                 "keep": campaign.options.keep,
+                "known": display_path(campaign.options.known.absolute()) if campaign.options.known else "",
                 # Empty: the suite's own. With others, another enforcer was under test.
                 "manifests": ""
                 if campaign.options.manifests.resolve() == MANIFESTS.resolve()
@@ -240,13 +247,17 @@ class Owner:
             for name in self.recorder.missing()
         ]
         lines = self.recorder.lines() + lost
-        code = exit_code(lines[1:], self.recorder.header["planned"])
+        removable = stale(lines[1:], self.campaign.known, self.campaign.every, datetime.now(UTC).date())
+        over = over_budget(lines[1:], self.campaign.profile.budgets)
+        code = exit_code(lines[1:], self.recorder.header["planned"], over=bool(over), stale=bool(removable))
         code = 2 if interrupted else 1 if others_failed else code
         footer = {
             "finished": time.time(),
             "duration_ms": round((time.monotonic() - self._begun) * 1000, 3),
             "interrupted": interrupted,
             "exit_code": code,
+            "over_budget": over,
+            "stale_deviations": removable,
             "report": display_path(self.directory),
         }
         everything = [*lines, {"line": "footer", **footer}]

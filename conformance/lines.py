@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from conformance.evidence import AccessEntry, Testimony, Waited
+from conformance.evidence import AccessEntry, Kind, Observation, Testimony, Waited
 from conformance.record import Line
 from conformance.scenario import Expectation, Scenario
 from conformance.sweep import Probed
 from conformance.verdict import Status, Verdict, worst
 
-__all__ = ["NOTHING_WRONG", "case_line", "close_step", "finding", "probe_line", "step_line", "waited_line"]
+__all__ = [
+    "NOTHING_WRONG",
+    "bypass_line",
+    "case_line",
+    "close_step",
+    "control_line",
+    "probe_line",
+    "step_line",
+    "waited_line",
+]
 
 NOTHING_WRONG = Verdict(status=Status.PASSED, reason="the API did as it must")
 
@@ -24,11 +33,6 @@ def waited_line(waited: Waited) -> Line:
         "waited_ms": round(waited.seconds * 1000, 3),
         "detail": waited.detail,
     }
-
-
-def finding(requirement: str, *, severity: str, text: str) -> Line:
-    """Something a reader must know although no verdict hangs on it. `severity`: low, medium or high."""
-    return {"requirement": requirement, "severity": severity, "text": text}
 
 
 def probe_line(
@@ -65,6 +69,39 @@ def probe_line(
     }
 
 
+def control_line(rounds: int, seen: Sequence[tuple[str, str, str, int, Observation]]) -> Line:
+    """A control made beside the sweeps: (from, to, via, port) and what was seen. All of it must answer."""
+    return {
+        "held": all(found.kind is Kind.ANSWERED for *_, found in seen),
+        "rounds": rounds,
+        "probes": [
+            {"from": source, "to": target, "via": via, "port": port}
+            | {"kind": found.kind.value, "described": found.describe()}
+            for source, target, via, port, found in seen
+        ],
+    }
+
+
+def bypass_line(steps: Sequence[Line]) -> Line | None:
+    """The bypass probes of all steps as one control: of each port the last one, or the first that failed."""
+    last: dict[tuple[str, int], Line] = {}
+    for probe in (probe for step in steps for probe in step["bypass"]):
+        key = (probe["workload"], probe["port"])
+        if key not in last or last[key]["kind"] == Kind.ANSWERED.value:
+            last[key] = probe
+    if not last:
+        return None
+    return {
+        "held": all(probe["kind"] == Kind.ANSWERED.value for probe in last.values()),
+        "rounds": sum(bool(step["bypass"]) for step in steps),
+        "probes": [
+            {"from": workload, "to": workload, "via": "loopback", "port": port}
+            | {"kind": probe["kind"], "described": probe["why"]}
+            for (workload, port), probe in last.items()
+        ],
+    }
+
+
 def step_line(number: int, change: str, *, file_line: int) -> Line:
     """A step's part of the record before anything has come of it."""
     return {
@@ -76,6 +113,7 @@ def step_line(number: int, change: str, *, file_line: int) -> Line:
         "rounds": [],
         "probes": [],
         "bypass": [],
+        "exposure": None,
         "timings": {},
         "time_to_enforce_ms": None,
         "status": Status.INCONCLUSIVE.value,
@@ -105,6 +143,7 @@ def case_line(scenario: Scenario, *, worker: str, result: Mapping[str, Any]) -> 
         "controls": {},
         "findings": [],
         "time_to_enforce_ms": None,
+        "time_to_recover_ms": None,
         "known_deviation": None,
     }
     return {

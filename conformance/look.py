@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.evidence import AccessEntry, Controls, Kind, Outcome
-from conformance.lines import finding, probe_line
+from conformance.exposure import begin_watch
+from conformance.findings import finding
+from conformance.lines import probe_line
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Rig
 from conformance.scenario import By, Expectation
 from conformance.steps import Hand
-from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, sweep
+from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, path_of, sweep
 from conformance.verdict import (
     ANY,
     Decision,
@@ -55,7 +57,8 @@ def milliseconds(seconds: float) -> float:
 def look(
     rig: Rig, hand: Hand, cases: Sequence[Case], line: dict[str, Any], context: Context
 ) -> list[Verdict]:
-    """Rounds until they agree, then both ends' testimony and who decided, then the verdicts."""
+    """Rounds until they agree, then both ends' testimony and who decided, then the verdicts. Once they
+    agree the exposure watch is on: it is for the caller to end it before the next change."""
     denials = frozenset(rig.profile.denials)
     targets = [case.lane for case in cases]
     # A late line of what was sent before would be taken for one of this step's.
@@ -73,11 +76,13 @@ def look(
         timeout=rig.profile.deadlines.converge,
     )
     _note_rounds(result, line, context)
+    if result.first_stable is not None:
+        begin_watch(rig, cases, line, begun=context.begun)
     incomplete, alive, line["bypass"] = _markers(rig, targets)
     entries_complete = _await_entries(rig, cases)
     verdicts: list[Verdict] = []
     last = len(result.rounds) - (rig.profile.rounds if result.first_stable is not None else 1)
-    for path, connections in Counter(_path(rig, lane) for lane in targets).items():
+    for path, connections in Counter(path_of(rig, lane) for lane in targets).items():
         before[path] = before.get(path, 0) + last * connections  # who decides counts where the rounds agree
     for number, round_ in enumerate(result.rounds):
         for index, probed in enumerate(round_):
@@ -166,10 +171,6 @@ def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], li
     return "; ".join(causes), {target: found for target, (_, found) in seen.items()}, lines
 
 
-def _path(rig: Rig, lane: Lane) -> tuple[str, str, int]:
-    return str(lane.workload), rig.pods[lane.source].address, lane.workload_port
-
-
 def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
     """Waits for the access log's entries of all probes sent so far; not at all where no mesh tells."""
     if rig.profile.attribution == "none":
@@ -177,7 +178,7 @@ def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
     asserted = any(
         _asks_who(case.expectation) or case.expectation.outcome is Outcome.REJECTED for case in cases
     )
-    paths = {_path(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
+    paths = {path_of(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
     timeout = rig.profile.deadlines.attribution if asserted else min(0.2, rig.profile.deadlines.attribution)
     return rig.access.wait_for(
         {path: rig.sent.get(path, 0) for path in paths}, deadline=time.monotonic() + timeout
@@ -186,7 +187,7 @@ def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
 
 def _entries(rig: Rig, lane: Lane, before: dict[tuple[str, str, int], int]) -> tuple[AccessEntry, ...]:
     """This step's entries of a lane's path."""
-    path = _path(rig, lane)
+    path = path_of(rig, lane)
     return rig.access.since(path, before.get(path, 0))
 
 
@@ -200,7 +201,7 @@ def _attribution(
     if rig.profile.attribution == "none":
         return []
     entries = _entries(rig, lane, before)
-    path = _path(rig, lane)
+    path = path_of(rig, lane)
     wanted = rig.sent.get(path, 0) - before.get(path, 0)
     found: list[Verdict] = []
     if expectation.by:
@@ -231,7 +232,7 @@ def _policy_name(hand: Hand, by: By) -> str | None:
 def _note_banner(probed: Probed, case: Case, context: Context) -> None:
     """A denied client of a server-first port that received the greeting: no breach, but to be told."""
     if case.expectation.outcome is Outcome.REJECTED and probed.seen.kind is Kind.BANNER:
-        text = f"a denied client received a server-first backend's banner: {probed.lane}"
-        found = finding("RUN-04", severity="medium", text=text)
+        seen = f"a denied client received a server-first backend's banner: {probed.lane}"
+        found = finding("RUN-04", severity="medium", seen=seen)
         if found not in context.findings:
             context.findings.append(found)

@@ -12,6 +12,7 @@ from conformance.cluster.exec import open_exec
 from conformance.cluster.kube import ObjectKey
 from conformance.cluster.ready import is_ready, wait_for_deployments, wait_for_pods
 from conformance.errors import ProbeError, SetupError
+from conformance.exposure import end_watch
 from conformance.rig import Rig
 from conformance.stage import open_barrier
 from conformance.topology import Ref
@@ -82,6 +83,7 @@ def sidecar_restarting(rig: Rig, ref: Ref) -> Iterator[str]:
         while not sidecar_is_back(rig, ref, before):
             if time.monotonic() > deadline:
                 raise SetupError(f"the sidecar of {ref} did not come back")
+        end_watch(rig)
         rig.follow_new_sidecar(ref)
 
 

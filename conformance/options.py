@@ -22,6 +22,8 @@ def add_options(parser: pytest.Parser) -> None:
     levels = ["core", "extended"]
     group.addoption("--level", choices=levels, default="extended", help="extended (default) includes core")
     group.addoption("--report-dir", default="reports", metavar="DIR", help="(default: reports)")
+    known = "known deviations, besides those of the profile"
+    group.addoption("--known", metavar="FILE", help=known)
     manifests = "crds/, enforcer/ and workloads/ to install (default: the suite's)"
     group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
     group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
@@ -38,6 +40,7 @@ def read_options(config: pytest.Config) -> Options:
         context=config.getoption("--context"),
         profile=config.getoption("--profile"),
         level=config.getoption("--level"),
+        known=Path(config.getoption("--known")) if config.getoption("--known") else None,
         report_dir=Path(config.getoption("--report-dir")),
         manifests=Path(config.getoption("--manifests")),
         keep=config.getoption("--keep"),

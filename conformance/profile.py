@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
+from conformance.deviations import KnownDeviation, read_deviations
 from conformance.errors import InputError
 from conformance.evidence import Kind
 from conformance.reading import Node, Problems, read_documents
 from conformance.scenario import FEATURES
 
-__all__ = ["PROFILES", "Deadlines", "KnownDeviation", "Profile", "find_profile", "load_profile"]
+__all__ = ["BUDGETS", "PROFILES", "Deadlines", "Profile", "find_profile", "load_profile"]
 
 PROFILES = Path(__file__).parent / "profiles"
 KEYS = {
@@ -28,6 +28,10 @@ KEYS = {
 
 # How a denied connection may end. An answer is no denial, and what could not be asked is no evidence.
 DENIALS = tuple(kind for kind in Kind if kind not in (Kind.ANSWERED, Kind.UNKNOWN))
+# What a profile may promise, in milliseconds; docs/record.md says what is measured.
+BUDGETS = tuple(
+    f"{what}_{part}" for what in ("time_to_enforce", "time_to_recover") for part in ("p50", "p95", "max")
+)
 # What the barrier must tell of, or a step's policies could be missing without anybody noticing.
 AWAITED = ("AuthorizationPolicy", "Pod")
 
@@ -44,17 +48,6 @@ class Deadlines:
     testimony: float = 5.0
     attribution: float = 2.0
     recovery: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownDeviation:
-    """A deviation somebody answers for. Fixed or expired, it becomes a failure."""
-
-    case: str
-    reason: str
-    link: str
-    approver: str
-    expires: str  # YYYY-MM-DD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +151,7 @@ def _profile(node: Node) -> Profile:
         drain_seconds=node.number("drain_seconds", default=45),
         deadlines=_deadlines(node.child("deadlines")),
         budgets=_budgets(node.child("budgets")),
-        known_deviations=_deviations(node.child("known_deviations")),
+        known_deviations=read_deviations(node.child("known_deviations")),
     )
 
 
@@ -176,29 +169,5 @@ def _budgets(node: Node | None) -> dict[str, float]:
         if node is not None:
             node.problem("'budgets' must be a mapping of name to milliseconds")
         return {}
-    return {str(name): node.number(str(name), default=0) for name in node.value}
-
-
-def _deviations(node: Node | None) -> tuple[KnownDeviation, ...]:
-    if node is None:
-        return ()
-    if not isinstance(node.value, list):
-        node.problem("'known_deviations' must be a list")
-    found = [_deviation(item) for item in node.items()]
-    cases = [item.case for item in found if item is not None]
-    for case in sorted({case for case in cases if cases.count(case) > 1}):
-        node.problem(f"{case!r} stands twice in the known deviations")
-    return tuple(item for item in found if item is not None)
-
-
-def _deviation(node: Node) -> KnownDeviation | None:
-    texts = ("case", "reason", "link", "approver")
-    if not node.only_keys({*texts, "expires"}):
-        return None
-    child = node.child("expires")
-    expires = str(child.value) if child and type(child.value) in (str, date) else ""
-    try:
-        date.fromisoformat(expires)
-    except ValueError:
-        node.problem("'expires' must be a day, YYYY-MM-DD", key="expires")
-    return KnownDeviation(**{name: node.text(name) for name in texts}, expires=expires)
+    node.only_keys(set(BUDGETS))
+    return {str(name): node.number(str(name), default=0) for name in node.value if name in BUDGETS}

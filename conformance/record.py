@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conformance.errors import InputError
 from conformance.verdict import Status
 
-__all__ = ["FORMAT", "Line", "Recorder", "exit_code", "read_record"]
+__all__ = ["FORMAT", "Line", "Recorder", "Written", "exit_code", "read_record", "read_written"]
 
 FORMAT = 1
 Line = dict[str, Any]
@@ -30,11 +31,14 @@ class Recorder:
         self._planned: list[str] = list(header["planned"])
         self._waiting: dict[str, Line] = {}
         self._lines: dict[str, Line] = {}  # written
-        self._write(self.header, mode="x")
+        self._write(self.header, mode="xb")
 
-    def _write(self, line: Line, *, mode: str = "a") -> None:
-        with self.path.open(mode, encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    def _write(self, line: Line, *, mode: str = "ab") -> None:
+        # Unbuffered: a line is with the kernel when this returns, and outlives whatever ends this process.
+        text = json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        with self.path.open(mode, buffering=0) as file:
+            while text:
+                text = text[file.write(text) :]
 
     def add(self, line: Line) -> None:
         """A case's line; a second one of the same case is not taken."""
@@ -71,51 +75,111 @@ class Recorder:
         self._write({"line": "footer", **footer})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What is there of a record: `lines` in order, the footer among them only where the run came to its end.
+    `missing`: planned cases without a line. `torn`: the last line was cut off while it was written."""
+
+    lines: tuple[Line, ...]
+    missing: tuple[str, ...]
+    torn: bool
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.lines[-1]["line"] == "footer")
+
+
 def read_record(path: Path) -> list[Line]:
     """All lines of a record. Raises InputError where it is none, or has no footer."""
-    file = path / "record.jsonl" if path.is_dir() else path
+    written = read_written(path)
+    if not written.complete:
+        raise InputError(f"{_file(path)} has no footer: the run did not end, so it is not a result")
+    return list(written.lines)
+
+
+def read_written(path: Path) -> Written:
+    """What a run has written, to its end or not. Raises InputError (file:line) for what no run writes."""
+    file = _file(path)
+    lines, torn = _parse(file)
+    if not lines or lines[0].get("line") != "header":
+        raise InputError(f"{file}:1: this is not a record: it has no header")
+    if lines[0].get("record") != FORMAT:
+        raise InputError(f"{file}:1: this is a record of format {lines[0].get('record')}, not {FORMAT}")
+    planned = lines[0].get("planned")
+    if not isinstance(planned, list):
+        raise InputError(f"{file}:1: this is not a record: its header has no plan")
+    missing = _check_order(file, lines, [str(name) for name in planned])
+    written = Written(lines=tuple(lines), missing=tuple(missing), torn=torn)
+    if written.complete and (torn or missing):
+        what = f"no line of {missing[0]}" if missing else "a cut line after it"
+        raise InputError(f"{file}:{len(lines)}: the footer says that the run ended, but there is {what}")
+    if written.complete and lines[-1].get("exit_code") == 0 and exit_code(lines[1:-1], planned) != 0:
+        raise InputError(f"{file}:{len(lines)}: the footer says that all holds, and the cases do not")
+    return written
+
+
+def _file(path: Path) -> Path:
+    return path / "record.jsonl" if path.is_dir() else path
+
+
+def _parse(file: Path) -> tuple[list[Line], bool]:
+    """The lines, and whether the last one is torn: without its end, or cut within a character."""
     try:
-        lines = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines() if text]
+        content = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise InputError(f"{file} is not a record: a line is not JSON") from None
-    if not all(isinstance(line, dict) for line in lines):
-        raise InputError(f"{file} is not a record: a line is no JSON object")
-    if not lines or lines[0].get("line") != "header":
-        raise InputError(f"{file} is not a record: it has no header")
-    if lines[0].get("record") != FORMAT:
-        raise InputError(f"{file} is a record of format {lines[0].get('record')}, not {FORMAT}")
-    if lines[-1].get("line") != "footer":
-        raise InputError(f"{file} has no footer: the run did not end, so it is not a result")
-    _check_whole(file, lines)
-    return lines
+    *whole, rest = content.split(b"\n")
+    lines: list[Line] = []
+    for number, text in enumerate(whole, 1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            raise InputError(f"{file}:{number}: this is not a record: the line is not JSON") from None
+        if not isinstance(line, dict):
+            raise InputError(f"{file}:{number}: this is not a record: the line is no JSON object")
+        lines.append(line)
+    return lines, bool(rest)
 
 
-def _check_whole(file: Path, lines: Sequence[Line]) -> None:
-    """Exactly one line for each planned case, in order, and an end that says what they say."""
-    planned, cases = lines[0].get("planned"), lines[1:-1]
-    if not isinstance(planned, list) or [case.get("id") for case in cases] != planned:
-        raise InputError(f"{file} is not a whole record: its cases are not exactly those of its plan")
+def _check_order(file: Path, lines: Sequence[Line], planned: Sequence[str]) -> list[str]:
+    """Header, the planned cases in order, footer: each once. The planned cases that have no line."""
     known = {status.value for status in Status}
-    strange = [case["id"] for case in cases if case.get("line") != "case" or case.get("status") not in known]
-    if strange:
-        raise InputError(f"{file} is not a record: no case line, or of no known status: {strange[0]}")
-    ended = lines[-1].get("exit_code")
-    if ended == 0 and exit_code(cases, planned) != 0:
-        raise InputError(f"{file} says that all holds, and its cases do not")
+    seen: list[str] = []
+    ended = 0
+    for number, line in enumerate(lines[1:], 2):
+        if ended:
+            what = "a second footer" if line.get("line") == "footer" else "a line after the footer"
+            raise InputError(f"{file}:{number}: {what}; nothing is written after line {ended}")
+        if line.get("line") == "footer":
+            ended = number
+            continue
+        name = line.get("id")
+        if line.get("line") != "case" or line.get("status") not in known:
+            raise InputError(f"{file}:{number}: this is no line of a case, or one of no known status")
+        if name in seen:
+            raise InputError(f"{file}:{number}: a second line of {name}; each case has one")
+        if len(seen) >= len(planned) or name != planned[len(seen)]:
+            wanted = planned[len(seen)] if len(seen) < len(planned) else "the footer"
+            raise InputError(f"{file}:{number}: {name} is not what the plan in line 1 has here: {wanted}")
+        seen.append(str(name))
+    return list(planned[len(seen) :])
 
 
-def exit_code(cases: Sequence[Line], planned: Sequence[str]) -> int:
+def exit_code(
+    cases: Sequence[Line], planned: Sequence[str], *, over: bool = False, stale: bool = False
+) -> int:
     """0 the asked level succeeded, 1 breach, 5 nothing ran, 6 inconclusive, 7 partial (design of exit codes
-    in docs/record.md). What is unsupported was declared beforehand and does not make a run partial."""
+    in docs/record.md). What is unsupported was declared beforehand and does not make a run partial.
+
+    `over`: a time is over the profile's budget. `stale`: a known deviation must be taken off its list."""
     statuses = {case["status"] for case in cases}
     if not cases or not planned:
         return 5
-    if Status.FAILED.value in statuses:
+    if Status.FAILED.value in statuses or stale:
         return 1
     if Status.INCONCLUSIVE.value in statuses or len(cases) < len(planned):
         return 6
     if statuses <= {Status.SKIPPED.value, Status.UNSUPPORTED.value}:
         return 5
-    return 7 if Status.SKIPPED.value in statuses else 0
+    lacking = statuses & {Status.SKIPPED.value, Status.KNOWN_DEVIATION.value}
+    return 7 if lacking or over else 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conformance.attribution import AccessBook
 from conformance.barrier import Barrier
@@ -23,6 +23,11 @@ from conformance.logbook import LogBook, LogLine, Tail
 from conformance.probe.session import CLIENT_COMMAND, Session
 from conformance.profile import Profile
 from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
+from conformance.verdict import Verdict
+
+if TYPE_CHECKING:
+    from conformance.exposure import Watch
+    from conformance.sweep import Lane
 
 __all__ = ["Rig", "Pod", "pods_by_workload"]
 
@@ -87,6 +92,9 @@ class Rig:
         self.access = AccessBook()
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
+        self.watch: Watch | None = None  # the exposure watch that is on
+        self.watched: list[tuple[Lane, str]] = []  # the probes of this case's watches, by nonce
+        self.exposed: list[Verdict] = []  # what this case's watches found
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
@@ -230,6 +238,9 @@ class Rig:
         self.logbook.forget()
         self.access.forget()
         self.sent.clear()
+        self.watch = None
+        self.watched.clear()
+        self.exposed.clear()
 
     def clear(self) -> None:
         """Deletes what earlier cases left behind. Raises SetupError where it still cannot be deleted: a

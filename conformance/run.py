@@ -15,7 +15,8 @@ from typing import Any
 from conformance.barrier import Changes
 from conformance.errors import ConformanceError
 from conformance.evidence import Kind, Outcome, Waited
-from conformance.lines import NOTHING_WRONG, close_step, probe_line, step_line, waited_line
+from conformance.exposure import delivered, end_watch
+from conformance.lines import NOTHING_WRONG, bypass_line, close_step, probe_line, step_line, waited_line
 from conformance.look import Context, Round, look, milliseconds
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Processes, Rig
@@ -73,6 +74,9 @@ def run_case(scenario: Scenario, rig: Rig) -> CaseResult:
         notes.processes = rig.processes({ref for step in scenario.steps for ref in step.unchanged})
         hold_baseline(rig, notes.targets, notes)
         for number, step in enumerate(scenario.steps, 1):
+            end_watch(rig)
+            if rig.exposed:
+                break
             verdict = _step(rig, hand, step, number, notes)
             notes.verdicts.append(verdict)
             if not verdict.passed:
@@ -94,12 +98,14 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
         notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=str(error)))
     finally:
         # Also when interrupted: what a case made must not be there for the next one.
+        end_watch(rig)
         undone = hand.undo()
-    notes.verdicts += undone.verdicts
+    notes.verdicts += [*rig.exposed, *undone.verdicts]
     _recovery(rig, notes.targets, undone, notes)
-    notes.verdicts += _delivered_late(rig, notes)
+    notes.verdicts += [*_delivered_late(rig, notes), *delivered(rig)]
     rig.settle()
     verdict = worst(notes.verdicts)
+    recovery = notes.controls.get("recovery") or {}
     line = {
         "status": verdict.status.value,
         "failure": verdict.failure.value if verdict.failure else None,
@@ -108,14 +114,21 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
         "duration_ms": milliseconds(time.monotonic() - notes.begun),
         "policies": hand.applied,
         "steps": notes.steps,
-        "controls": notes.controls,
+        "controls": _controls(notes),
         "findings": notes.findings,
         "time_to_enforce_ms": max(
             (step["time_to_enforce_ms"] for step in notes.steps if step["time_to_enforce_ms"] is not None),
             default=None,
         ),
+        "time_to_recover_ms": recovery.get("recovered_ms"),
     }
     return CaseResult(verdict=verdict, line=line)
+
+
+def _controls(notes: Notes) -> dict[str, Any]:
+    """In the order in which they were made."""
+    found = notes.controls | ({"bypass": line} if (line := bypass_line(notes.steps)) else {})
+    return {name: found[name] for name in ("baseline", "bypass", "recovery") if name in found}
 
 
 def _answered(round_: Round) -> bool:

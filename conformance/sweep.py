@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from conformance.attribution import Path
 from conformance.errors import ProbeError
 from conformance.evidence import Kind, Observation, Outcome
 from conformance.probe.session import Request
@@ -14,7 +15,7 @@ from conformance.scenario import Expectation, Scenario
 from conformance.topology import SERVER_FIRST_PORTS, Ref
 from conformance.verdict import Expected
 
-__all__ = ["Case", "Lane", "Probed", "bypass", "lanes", "sweep"]
+__all__ = ["Case", "Lane", "Probed", "bypass", "lanes", "path_of", "sweep"]
 
 CONTROL_PORT = 9000
 
@@ -97,12 +98,17 @@ def sweep(rig: Rig, targets: Sequence[Lane]) -> list[Probed]:
     hosts = [(lane.source, rig.host(lane.target, lane.via), lane.port) for lane in targets]
     results = _send(rig, hosts)
     for lane in targets:
-        path = (str(lane.workload), rig.pods[lane.source].address, lane.workload_port)
+        path = path_of(rig, lane)
         rig.sent[path] = rig.sent.get(path, 0) + 1
     return [
         Probed(lane=lane, nonce=nonce, line=line, seen=seen)
         for lane, (nonce, line, seen) in zip(targets, results, strict=True)
     ]
+
+
+def path_of(rig: Rig, lane: Lane) -> Path:
+    """What the access book counts a lane's connections under."""
+    return str(lane.workload), rig.pods[lane.source].address, lane.workload_port
 
 
 def bypass(rig: Rig, targets: Iterable[tuple[Ref, int]]) -> dict[tuple[Ref, int], tuple[str, Observation]]:

@@ -1,7 +1,7 @@
 """What is seen and recorded without a verdict: documented traps, and behaviour that nobody has promised.
 
-Each finding says what was seen, why it matters and what a user can do. A case fails or is inconclusive only
-where it could not be measured.
+Each finding says what was seen; why it matters and what a user can do is in findings.yaml. A case
+fails or is inconclusive only where it could not be measured.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def test_silent_client(act: Act) -> None:
     act.observe(
         "RUN-04",
         severity="medium",
-        text=f"with everything denied, a client that sends nothing: on 9000 {seen[9000]}; on 9003, where the "
-        f"server speaks first, {seen[9003]}. A silent client holds a connection, and a banner leaks to it: "
-        "give server-first protocols a banner that tells nothing, or keep strangers off by a NetworkPolicy",
+        seen=f"with everything denied, a client that sends nothing: on 9000 {seen[9000]}; on 9003, where the "
+        f"server speaks first, {seen[9003]}",
     )
 
 
@@ -60,6 +59,7 @@ def test_upstream_dialled_first(act: Act) -> None:
         act.doubt(f"an allowed connection does not move {UPSTREAM}, so that nothing can be concluded")
     act.apply(DENY_ALL)
     act.expect(CLOSED, what="everything is denied")
+    act.rest()
     before = counters(act.rig, target, names)
     act.sweep(CLOSED)
     after = counters(act.rig, target, names)
@@ -70,9 +70,7 @@ def test_upstream_dialled_first(act: Act) -> None:
     act.observe(
         "RUN-05",
         severity="low",
-        text=f"for 1 denied connection the sidecar dialled the application {dialled} times. Where it is more "
-        "than none, the application sees and counts a connection that was denied, though no byte of it; do "
-        "not alarm on connections without bytes",
+        seen=f"for 1 denied connection the sidecar dialled the application {dialled} times",
     )
 
 
@@ -106,15 +104,12 @@ def test_established_connections(act: Act) -> None:
     act.observe(
         "LIFE-07",
         severity="medium",
-        text=f"an open connection that a new policy forbids {told[0]} (declared drain time: "
-        f"{drain:g} s). A policy does not end what is under way; where that matters, "
-        "restart the workload after applying it",
+        seen=f"an open connection that a new policy forbids {told[0]} (declared drain time: {drain:g} s)",
     )
     act.observe(
         "LIFE-08",
         severity="low",
-        text=f"an open connection that the new policy allows {told[1]}. Every policy change on a workload "
-        "costs its long-lived connections; clients must reconnect",
+        seen=f"an open connection that the new policy allows {told[1]}",
     )
 
 
@@ -124,22 +119,22 @@ def test_excluded_port(act: Act) -> None:
     real = act.rig.names.real("foo")
     annotations = {"traffic.sidecar.istio.io/excludeInboundPorts": "9002"}
     with newcomer(act.rig, real, annotations) as pod:
-        for port in (9000, 9002):
-            seen = ask(act.rig, "sleep.foo", pod.address, port)
-            if seen.kind is not Kind.ANSWERED:
-                act.doubt(f"port {port} did not answer before the policy: {seen.describe()}")
+        seen = {port: ask(act.rig, "sleep.foo", pod.address, port) for port in (9000, 9002)}
+        act.control("baseline", "sleep.foo", pod.key, seen)
         act.apply(DENY_ALL)
         act.land(["tcp-echo.foo"], pods=[pod.key])
         covered = ask(act.rig, "sleep.foo", pod.address, 9000)
         excluded = ask(act.rig, "sleep.foo", pod.address, 9002)
+        act.delete(DENY_ALL)
+        act.land(["tcp-echo.foo"], pods=[pod.key])
+        act.control("recovery", "sleep.foo", pod.key, {9000: ask(act.rig, "sleep.foo", pod.address, 9000)})
     if covered.kind not in act.rig.profile.denials:
         act.doubt(f"the port beside it is not denied, so that nothing can be concluded: {covered.describe()}")
     act.observe(
         "SCOPE-10",
         severity="high" if excluded.kind is Kind.ANSWERED else "low",
-        text=f"with everything denied, the port in excludeInboundPorts: {excluded.describe()}; beside "
-        f"it: {covered.describe()}. Who may annotate a pod may open its ports; restrict the annotation by "
-        "admission, and cover such ports by a NetworkPolicy",
+        seen=f"with everything denied, the port in excludeInboundPorts: {excluded.describe()}; beside it: "
+        f"{covered.describe()}",
     )
 
 
@@ -153,9 +148,8 @@ def test_blank_lists(act: Act) -> None:
     act.observe(
         "EMPTY-09",
         severity="high",
-        text="a rule with blank `from` and `to` admitted a client without identity to every port; the API "
-        f"gave {len(warnings)} warnings. A list that a template leaves empty opens the workload; refuse "
-        "blank lists in review or by an admission policy",
+        seen="a rule with blank `from` and `to` admitted a client without identity to every port; the API "
+        f"gave {len(warnings)} warnings",
     )
 
 
@@ -172,9 +166,7 @@ def test_negative_identity(act: Act) -> None:
     act.observe(
         "PLAIN-02",
         severity="high",
-        text="ALLOW with notNamespaces alone admitted a plaintext client, which has no namespace at all. "
-        "Exclusions do not demand an identity; add `principals: ['*']` to the source, or demand mutual TLS "
-        "by a STRICT PeerAuthentication",
+        seen="ALLOW with notNamespaces alone admitted a plaintext client",
     )
 
 
@@ -191,7 +183,6 @@ def test_misspelt_field(act: Act) -> None:
     act.observe(
         "VALID-15",
         severity="medium",
-        text=f"`form` instead of `from` was dropped and the rule admitted every client to its port; the API "
-        f"warned: {'; '.join(warnings) or 'nothing'}. Apply with strict field validation (kubectl does; "
-        "controllers and older clients do not) and treat warnings as errors in pipelines",
+        seen="`form` instead of `from` was dropped and the rule admitted every client to its port; the API "
+        f"warned: {'; '.join(warnings) or 'nothing'}",
     )

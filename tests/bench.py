@@ -20,6 +20,7 @@ from conformance.campaign import new_run_id
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.kube import Kube
 from conformance.profile import find_profile, load_profile
+from conformance.report.figures import exposure, recover_times
 from conformance.stage import close_rig, open_rig, prepare
 from conformance.topology import Names
 from tests.processes import descendants
@@ -81,6 +82,8 @@ def whole_run() -> None:
     )
     print(f"  time per scenario, ms              {spread([case['duration_ms'] for case in cases])}")
     print(f"  time to enforce, ms                {spread(enforced)}")
+    print(f"  time to recover, ms                {spread(recover_times(cases))}")
+    print(f"  probes of the exposure watch       {exposure(cases)['probes']:6}")
     print(f"  peak memory of all processes, MB   {peak.megabytes:6.0f} (proportional set size)")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from conformance.evidence import AccessEntry, Kind, Observation, Outcome, Waited
 from conformance.evidence import Testimony as Witness  # "Test..." would be collected
-from conformance.lines import case_line, finding, probe_line, waited_line
+from conformance.findings import finding
+from conformance.lines import case_line, probe_line, waited_line
 from conformance.scenario import By, Expectation, Level, Scenario
 from conformance.sweep import Probed, lanes
 from conformance.topology import Ref
@@ -45,6 +46,8 @@ def footer(code: int = 0) -> Line:
         "duration_ms": 1000.0,
         "interrupted": False,
         "exit_code": code,
+        "over_budget": [],
+        "stale_deviations": [],
         "report": "reports/r1",
     }
 
@@ -94,6 +97,16 @@ def case(name: str, status: str = "passed", *, reason: str = "so", failure: str 
         "rounds": [{"number": 1, "started_ms": 1.0, "finished_ms": 2.0, "agreed": True}],
         "probes": [probe],
         "bypass": [{"workload": "tcp-echo.foo", "port": 9000, "kind": "answered", "why": "so"}],
+        "exposure": {
+            "from_ms": 3.0,
+            "until_ms": 9.0,
+            "every_ms": 50.0,
+            "lanes": 1,
+            "probes": 2,
+            "kinds": {"closed": 2},
+            "breaches": [],
+            "lost": "",
+        },
         "timings": {"applied_ms": 1.0, "landed_ms": 2.0, "first_stable_ms": 3.0},
         "time_to_enforce_ms": 20.0,
         "status": status,
@@ -109,7 +122,8 @@ def case(name: str, status: str = "passed", *, reason: str = "so", failure: str 
         "policies": [{"kind": "AuthorizationPolicy", "metadata": {"name": "p"}}],
         "steps": [step],
         "controls": {"baseline": {"held": True, "rounds": 1, "probes": [probe_line(probed, round_=1)]}},
-        "findings": [finding("RUN-04", severity="medium", text="a banner")],
+        "findings": [finding("RUN-04", severity="medium", seen="a banner")],
         "time_to_enforce_ms": 20.0,
+        "time_to_recover_ms": None,
     }
     return case_line(group_and_name, worker="", result=result)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from conformance.campaign import check_reports
-from conformance.deviations import check_deviations, deviate
+from conformance.deviations import KnownDeviation, check_deviations, deviate, stale
 from conformance.errors import InputError
-from conformance.profile import KnownDeviation, Profile, find_profile, load_profile
 from conformance.record import exit_code
 from conformance.scenario_reader import load_scenarios
 from tests import lines
@@ -19,15 +18,25 @@ from tests import lines
 TODAY = date(2026, 5, 20)
 
 
-def profile(*, case: str = "doc/02-allow-port-9000", expires: str = "2026-05-20") -> Profile:
-    known = KnownDeviation(case=case, reason="so", link="https://x", approver="me", expires=expires)
-    return replace(load_profile(find_profile("bundled")), known_deviations=(known,))
+def known(
+    *, case: str = "doc/02-allow-port-9000", requirement: str = "", expires: str = "2026-05-20"
+) -> KnownDeviation:
+    return KnownDeviation(
+        case=case,
+        requirement=requirement,
+        reason="so",
+        link="https://x",
+        approver="me",
+        expires=expires,
+        file=Path("known.yaml"),
+        line=7,
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "expires", "becomes", "code"),
     [
-        ("failed", "2026-05-20", "known-deviation", 0),  # its last day
+        ("failed", "2026-05-20", "known-deviation", 7),  # its last day
         ("failed", "2026-05-19", "failed", 1),
         ("passed", "2026-05-20", "failed", 1),  # fixed: off the list with it
         ("passed", "2026-05-19", "failed", 1),
@@ -40,7 +49,7 @@ def test_a_known_deviation(status: str, expires: str, becomes: str, code: int) -
     case = lines.case(
         "doc/02-allow-port-9000", status, failure="over-blocking" if status == "failed" else None
     )
-    line = deviate(case, profile(expires=expires), TODAY)
+    line = deviate(case, [known(expires=expires)], TODAY)
     assert line["status"] == becomes
     assert line["known_deviation"]["approver"] == "me"
     assert exit_code([line], [line["id"]]) == code
@@ -51,13 +60,71 @@ def test_a_known_deviation(status: str, expires: str, becomes: str, code: int) -
 
 def test_other_cases_are_left_alone() -> None:
     case = lines.case("doc/07-http-only-allow-rule", "failed", failure="over-blocking")
-    assert deviate(case, profile(), TODAY) == case
+    assert deviate(case, [known()], TODAY) == case
+
+
+@pytest.mark.parametrize(
+    ("status", "expires", "becomes"),
+    [
+        ("failed", "2026-05-20", "known-deviation"),
+        ("failed", "2026-05-19", "failed"),
+        ("passed", "2026-05-20", "passed"),  # another case of the requirement may fail
+        ("inconclusive", "2026-05-20", "inconclusive"),
+    ],
+)
+def test_a_known_deviation_of_a_requirement(status: str, expires: str, becomes: str) -> None:
+    case = lines.case("doc/02", status, failure="over-blocking" if status == "failed" else None)
+    assert case["requirements"][0] == "DOC-02"
+    line = deviate(case, [known(case="", requirement="DOC-02", expires=expires)], TODAY)
+    assert line["status"] == becomes
+    assert (line["known_deviation"] is not None) is (status == "failed")
+
+
+def test_an_entry_for_the_case_comes_before_one_for_its_requirement() -> None:
+    entries = [known(case="", requirement="DOC-02"), known()]
+    line = deviate(lines.case("doc/02-allow-port-9000", "failed", failure="over-blocking"), entries, TODAY)
+    assert line["known_deviation"]["case"] == "doc/02-allow-port-9000"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expires", "why"),
+    [
+        ("passed", "passed", "2026-05-20", "every case of DOC-02 passes"),
+        ("passed", "known-deviation", "2026-05-20", ""),
+        ("passed", "inconclusive", "2026-05-20", ""),
+        ("passed", "", "2026-05-20", ""),  # not every case has run: nothing is known
+        ("unsupported", "unsupported", "2026-05-20", ""),
+        ("passed", "passed", "2026-05-19", "it expired on 2026-05-19"),
+        ("failed", "", "2026-05-19", "it expired on 2026-05-19"),
+    ],
+)
+def test_a_requirement_that_holds_again_is_taken_off_the_list(
+    first: str, second: str, expires: str, why: str
+) -> None:
+    scenario = next(item for item in load_scenarios() if "DOC-02" in item.requirements)
+    scenarios = {name: replace(scenario, id=name) for name in ("doc/a", "doc/b")}
+    statuses = (first, second)
+    ran = [
+        lines.case(name, status, failure="over-blocking" if status == "failed" else None)
+        for name, status in zip(scenarios, statuses, strict=True)
+        if status
+    ]
+    entries = [known(case="", requirement="DOC-02", expires=expires)]
+    found = stale(ran, entries, scenarios, TODAY)
+    assert [entry["why"] for entry in found] == [why] * bool(why)
+    code = exit_code(ran, [line["id"] for line in ran], stale=bool(found))
+    assert (code == 1) is (bool(why) or first == "failed")
 
 
 def test_a_known_deviation_of_no_case_is_refused() -> None:
-    check_deviations(profile(), load_scenarios())
-    with pytest.raises(InputError, match="names no case: 'doc/99-typo'"):
-        check_deviations(profile(case="doc/99-typo"), load_scenarios())
+    check_deviations([known(), known(case="", requirement="DOC-02")], load_scenarios())
+    for wrong, message in (
+        ([known(case="doc/99-typo")], "known.yaml:7: there is no scenario 'doc/99-typo'"),
+        ([known(case="", requirement="DOC-99")], "known.yaml:7: no scenario cites a requirement 'DOC-99'"),
+        ([known(), known()], "known.yaml:7: 'doc/02-allow-port-9000' stands twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_deviations(wrong, load_scenarios())
 
 
 def test_a_report_directory_that_cannot_be_is_refused(tmp_path: Path) -> None:

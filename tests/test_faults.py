@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ def test_a_defect_of_the_suite_is_inconclusive(tmp_path: Path) -> None:
     ended = run(tmp_path / "r", "-k", "doc/02 or doc/13", "--alluredir", str(tmp_path / "a"), fault="raise")
     assert (ended.code, ended.lines[-1]["exit_code"]) == (6, 6), ended.output
     assert ended.statuses() == {FIRST: "inconclusive", SECOND: "passed"}
+    controls = ended.lines[2]["controls"]
+    assert [(name, control["held"]) for name, control in controls.items()] == [
+        ("baseline", True),
+        ("bypass", True),
+        ("recovery", True),
+    ]
     assert "the suite itself failed: ZeroDivisionError" in ended.lines[1]["reason"]
     assert "1 inconclusive" in ended.output
     suite = ET.parse(ended.directory / "junit.xml").getroot().find("testsuite")
@@ -55,6 +62,18 @@ def test_a_defect_of_the_suite_is_inconclusive(tmp_path: Path) -> None:
     assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
     results = [json.loads(file.read_text()) for file in (tmp_path / "a").glob("*-result.json")]
     assert sorted(result["status"] for result in results) == ["broken", "passed"]
+
+
+def test_a_run_that_was_killed_is_incomplete_and_never_green(tmp_path: Path) -> None:
+    ended = run(tmp_path / "r", "-k", "doc/02 or doc/13", fault="kill", case=SECOND)
+    assert ended.code == -signal.SIGKILL, ended.output
+    assert ended.statuses() == {FIRST: "passed"}
+    command = [sys.executable, "-m", "conformance", "report", str(ended.directory)]
+    report = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert report.returncode == 6, report.stdout + report.stderr
+    assert "INCOMPLETE: the run did not end, this is not a result" in report.stdout
+    assert f"missing: the footer, 1 of 2 cases ({SECOND})" in report.stdout
+    assert "PASSED" not in report.stdout
 
 
 def test_a_lost_worker_is_inconclusive(tmp_path: Path) -> None:

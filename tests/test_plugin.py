@@ -28,6 +28,7 @@ def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     ("arguments", "message"),
     [
         (("--profile", "nope"), "there is no profile 'nope'"),
+        (("--known", "none.yaml"), "none.yaml:1: cannot be read: No such file or directory"),
         (("--cluster", "kind"), "this release cannot start a kind cluster"),
         (("--cluster", "embedded", "--kubeconfig", "x"), "--kubeconfig and --context go with"),
         (("--cluster", "nowhere"), "invalid choice: 'nowhere'"),

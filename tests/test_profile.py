@@ -10,7 +10,8 @@ from conformance.errors import InputError
 from conformance.profile import PROFILES, load_profile
 
 GOOD = (PROFILES / "bundled.yaml").read_text(encoding="utf-8")
-DEVIATION = "- {case: doc/02-x, reason: r, link: l, approver: a, expires: 2026-12-31}\n"
+WITHOUT_DEVIATIONS = GOOD.replace("known_deviations: []\n", "")
+DEVIATION = "- {scenario: doc/02-x, reason: r, link: l, approved_by: a, expires: 2026-12-31}\n"
 
 
 def problems(file: Path, text: str) -> str:
@@ -33,8 +34,9 @@ def problems(file: Path, text: str) -> str:
         ("denials: [closed, reset, banner]", "", "'denials' is missing"),
         ("awaited_kinds: [AuthorizationPolicy, ", "awaited_kinds: [", "lacks AuthorizationPolicy"),
         ("features:\n", "features:\n- custom\n", "declared and unsupported at once"),
-        ("{time_to_enforce_p95: 1000}", "{time_to_enforce_p95: soon}", "must be a number of 0 or more"),
-        ("{time_to_enforce_p95: 1000}", "[1000]", "'budgets' must be a mapping"),
+        ("time_to_enforce_p95: 1000", "time_to_enforce_p95: soon", "must be a number of 0 or more"),
+        ("time_to_enforce_p95: 1000", "time_to_enforce_p99: 1000", "unknown key 'time_to_enforce_p99'"),
+        ("{time_to_enforce_p95: 1000, time_to_recover_p95: 1000}", "[1000]", "'budgets' must be a mapping"),
         ("rounds: 3", "rounds: 0", "'rounds' must be 1 or more"),
         ("rounds: 3", "rounds: three", "must be a whole number"),
         ("  probe: 2", "  probe: -1", "must be a number of 0 or more"),
@@ -49,7 +51,7 @@ def test_a_mistake(tmp_path: Path, before: str, after: str, message: str) -> Non
 
 
 def test_a_known_deviation_is_read(tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text(f"{GOOD}\nknown_deviations:\n{DEVIATION}")
+    (tmp_path / "p.yaml").write_text(WITHOUT_DEVIATIONS + f"known_deviations:\n{DEVIATION}")
     assert load_profile(tmp_path / "p.yaml").known_deviations[0].expires == "2026-12-31"
 
 
@@ -59,13 +61,15 @@ def test_a_known_deviation_is_read(tmp_path: Path) -> None:
         (DEVIATION.replace("2026-12-31", "soon"), "'expires' must be a day"),
         (DEVIATION.replace("2026-12-31", "2026-13-45"), "a value cannot be read"),
         (DEVIATION.replace(", expires: 2026-12-31", ""), "'expires' must be a day"),
-        (DEVIATION.replace("approver: a, ", ""), "'approver' is missing"),
-        (DEVIATION * 2, "stands twice"),
+        (DEVIATION.replace("approved_by: a, ", ""), "'approved_by' is missing"),
+        (DEVIATION.replace("scenario: doc/02-x, ", ""), "either a 'scenario' or a 'requirement'"),
+        (DEVIATION.replace("{", "{requirement: DOC-02, "), "either a 'scenario' or a 'requirement'"),
+        (DEVIATION.replace("reason: r", "reason: FILL IN"), "'reason' still says FILL IN"),
         ("  doc/02-x: because\n", "must be a list"),
     ],
 )
 def test_a_known_deviation_that_nobody_could_review(tmp_path: Path, text: str, message: str) -> None:
-    assert message in problems(tmp_path / "p.yaml", f"{GOOD}\nknown_deviations:\n{text}")
+    assert message in problems(tmp_path / "p.yaml", f"{WITHOUT_DEVIATIONS}known_deviations:\n{text}")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,12 @@ line per request, {"id": 1, "results": [{"id": "a", "kind": "answered", ...}, ..
 any request, is {"ready": <process id>}. All probes of a request run at once.
 
 Each probe connects, sends its line at once, then reads until its full answer, FIN, RST or the deadline.
+
+{"id": 2, "watch": {"probes": [...], "nonce": "n12345678", "every": 0.05}} has no answer: the probes are made
+again and again, beside other requests, until {"id": 3, "unwatch": true}, which is answered by {"id": 3,
+"rounds": 7, "lost": "", "seen": [...]}: what was seen, each distinct result once, with `count`, `at_ms` and
+`last_ms` (milliseconds from the watch's first probe on), and why nothing is known. The n-th probe of a watch
+has the nonce and n in 8 hexadecimal digits; `{nonce}` in `line` and `answer` stands for it.
 """
 
 from __future__ import annotations
@@ -17,10 +23,14 @@ import os
 import selectors
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
 LIMIT = 65536  # bytes kept of what came back
+SLICE = 0.02  # seconds after which a watch looks whether it is to end
+GRACE = 0.25  # seconds that a watch's last probes have to end by themselves
+DISTINCT = 100  # results that a watch keeps
 
 
 class Probe:
@@ -149,24 +159,33 @@ class Probe:
         return selectors.EVENT_READ
 
 
-def run(specs: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """The results of all probes, in the order given."""
+def run(specs: list[dict[str, Any]], ending: threading.Event | None = None) -> list[Probe]:
+    """All probes, over, in the order given. `ending`: once set, what is under way is soon given up."""
     probes = [Probe(spec) for spec in specs]
+    patience = GRACE
     with selectors.DefaultSelector() as selector:
         for probe in probes:
             probe.open()
             if probe.result is None:
                 selector.register(probe.sock, probe.wants(), probe)
         while selector.get_map():
-            nearest = min(key.data.deadline for key in selector.get_map().values())
-            for key, events in selector.select(max(nearest - time.monotonic(), 0)):
+            nearest = min(key.data.deadline for key in selector.get_map().values()) - time.monotonic()
+            for key, events in selector.select(max(nearest if ending is None else min(nearest, SLICE), 0)):
                 advance(selector, key.data, key.fd, events)
             now = time.monotonic()
+            if ending is not None and ending.is_set():
+                if patience == GRACE:
+                    patience = now + GRACE
+                elif now >= patience:
+                    for key in list(selector.get_map().values()):
+                        selector.unregister(key.fd)
+                        key.data.end("unknown", why="given up: the watch ended first")
+                    break
             for key in list(selector.get_map().values()):
                 if key.data.deadline <= now:
                     selector.unregister(key.fd)
                     key.data.expire()
-    return [probe.result for probe in probes]
+    return probes
 
 
 def advance(selector: selectors.BaseSelector, probe: Probe, descriptor: int, events: int) -> None:
@@ -181,11 +200,62 @@ def advance(selector: selectors.BaseSelector, probe: Probe, descriptor: int, eve
         selector.modify(descriptor, probe.wants(), probe)
 
 
+class Watch:
+    """Probes the same paths again and again, in a thread of its own, until `end`."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.rounds = 0
+        self.seen: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self) -> None:
+        begun = time.monotonic()
+        over = False
+        while not over:
+            specs = [self.numbered(index) for index in range(len(self.spec["probes"]))]
+            for probe in run(specs, self.ending):
+                self.note(probe, begun)
+            self.rounds += 1
+            over = self.ending.wait(self.spec["every"])
+
+    def numbered(self, index: int) -> dict[str, Any]:
+        spec: dict[str, Any] = self.spec["probes"][index]
+        nonce = f"{self.spec['nonce']}{self.rounds * len(self.spec['probes']) + index:08x}"
+        return spec | {name: spec[name].replace("{nonce}", nonce) for name in ("line", "answer")}
+
+    def note(self, probe: Probe, begun: float) -> None:
+        result = probe.result or {}
+        at = round((probe.start - begun) * 1000, 3)
+        key = tuple(result.get(name) for name in ("id", "kind", "received", "ended_by", "why"))
+        if key not in self.seen and len(self.seen) >= DISTINCT:
+            return
+        entry = self.seen.setdefault(key, {**result, "at_ms": at, "count": 0})
+        entry["count"] += 1
+        entry["last_ms"] = at
+
+    def end(self) -> dict[str, Any]:
+        lost = "" if self.thread.is_alive() else "the watch ended by itself"
+        self.ending.set()
+        self.thread.join()
+        return {"rounds": self.rounds, "seen": list(self.seen.values()), "lost": lost}
+
+
 def main() -> None:
     print(json.dumps({"ready": os.getpid()}), flush=True)
+    watch: Watch | None = None
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps({"id": request["id"], "results": run(request["probes"])}), flush=True)
+        if "watch" in request:
+            watch = Watch(request["watch"])
+            continue
+        if "unwatch" in request:
+            answer, watch = watch.end() if watch else {"rounds": 0, "seen": [], "lost": "none was on"}, None
+        else:
+            answer = {"results": [probe.result for probe in run(request["probes"])]}
+        print(json.dumps({"id": request["id"], **answer}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from conformance.errors import ProbeError
 from conformance.evidence import Kind, Observation
 
-__all__ = ["CLIENT_COMMAND", "LineStream", "Request", "Session"]
+__all__ = ["CLIENT_COMMAND", "LineStream", "Request", "Session", "Sighting", "Watched"]
 
 _SOURCE = (Path(__file__).parent / "client.py").read_text(encoding="utf-8").rstrip("\n") + "\n"
 # -I -S: nothing of the workload's environment or site packages takes part. The client itself goes over
@@ -45,6 +45,26 @@ class Request:
         return f"hello {self.line}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What a watch saw `count` times on the path of request `id`; milliseconds from its first probe on."""
+
+    id: str
+    seen: Observation
+    count: int
+    at_ms: float
+    last_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What came of a watch. `lost`: why nothing is known of it; empty = all is."""
+
+    rounds: int = 0
+    sightings: tuple[Sighting, ...] = ()
+    lost: str = ""
+
+
 class Session:
     """Requests are answered in the order they were sent; `who` names the workload in messages."""
 
@@ -68,23 +88,41 @@ class Session:
 
     def start(self, requests: Sequence[Request]) -> None:
         """Sends a sweep without waiting. A stream that is gone shows in `finish`."""
-        self._number += 1
+        self._send({"probes": [_spec(request) for request in requests]})
         self._pending = (self._number, tuple(requests))
-        probes = [
-            {
-                "id": request.id,
-                "host": request.host,
-                "port": request.port,
-                "line": request.line,
-                "answer": request.answer,
-                "timeout": request.timeout,
-            }
-            for request in requests
-        ]
+
+    def _send(self, content: dict[str, Any]) -> None:
+        self._number += 1
         try:
-            self._stream.send(json.dumps({"id": self._number, "probes": probes}))
+            self._stream.send(json.dumps({"id": self._number, **content}))
         except ProbeError as error:
             self.broken = error.message
+
+    def watch(self, requests: Sequence[Request], *, nonce: str, every: float) -> None:
+        """Makes the client repeat these, `every` seconds, until `unwatch`; sweeps may go on meanwhile.
+        `{nonce}` in a line stands for `nonce` (n and 8 hexadecimal digits) and the probe's number."""
+        probes = [_spec(request) for request in requests]
+        self._send({"watch": {"probes": probes, "nonce": nonce, "every": every}})
+
+    def unwatch(self) -> None:
+        """Ends the watch, without waiting; `watched` tells what came of it."""
+        if not self.broken:
+            self._send({"unwatch": True})
+
+    def watched(self) -> Watched:
+        """What the watch saw, after `unwatch`. Never raises: a prober that cannot tell is `lost`."""
+        if not self.broken:
+            try:
+                answer = json.loads(self._stream.receive(time.monotonic() + ROUND_TRIP))
+                if answer["id"] == self._number:
+                    sightings = tuple(map(_sighting, answer["seen"]))
+                    return Watched(rounds=answer["rounds"], sightings=sightings, lost=answer["lost"])
+                self.broken = f"the prober in {self.who} answered request {answer['id']}, not {self._number}"
+            except ProbeError as error:
+                self.broken = error.message
+            except (ValueError, KeyError, TypeError) as error:
+                self.broken = f"the prober in {self.who} wrote what it never writes: {error}"
+        return Watched(lost=self.broken)
 
     def finish(self) -> dict[str, Observation]:
         """The observations of the sweep by request id. A prober that cannot tell makes them UNKNOWN."""
@@ -108,6 +146,22 @@ class Session:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _spec(request: Request) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "host": request.host,
+        "port": request.port,
+        "line": request.line,
+        "answer": request.answer,
+        "timeout": request.timeout,
+    }
+
+
+def _sighting(result: dict[str, Any]) -> Sighting:
+    own = {name: result.pop(name) for name in ("count", "at_ms", "last_ms")}
+    return Sighting(id=result["id"], seen=_observation(result), **own)
 
 
 def _observation(result: dict[str, Any]) -> Observation:

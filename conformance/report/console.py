@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conformance.report.figures import (
+    SEVERITIES,
     count_statuses,
-    enforce_times,
-    percentile,
+    exposure,
+    grouped_findings,
     requirement_statuses,
+    spreads,
 )
 
 __all__ = ["case_text", "summary_text"]
@@ -23,8 +25,9 @@ VERDICTS = {
     4: "COULD NOT START",
     5: "NOTHING RAN",
     6: "INCONCLUSIVE: something could not be asked; neither a pass nor a fail of the mesh",
-    7: "PARTIAL: what ran holds, but cases were skipped",
+    7: "PARTIAL: what ran holds, but not everything that was asked",
 }
+SHOWN = 5  # missing cases that are named
 
 
 def case_text(case: Line, sentences: Mapping[str, str], rerun: str) -> str:
@@ -42,6 +45,7 @@ def case_text(case: Line, sentences: Mapping[str, str], rerun: str) -> str:
             landed = "landed" if step["barrier"]["landed"] else "NOT landed"
             lines.append(f"  {landed} ({step['barrier']['strategy']}): {step['barrier']['detail']}")
         lines += [_probe_text(probe) for probe in _telling(step["probes"])]
+        lines += _exposure_text(step.get("exposure"))
     for name, control in case["controls"].items():
         if not control["held"]:
             lines += ["", f"{name} does not hold:"]
@@ -50,6 +54,19 @@ def case_text(case: Line, sentences: Mapping[str, str], rerun: str) -> str:
         lines += ["", "applied:"]
         lines += [f"  {json.dumps(policy, ensure_ascii=False)}" for policy in case["policies"]]
     return "\n".join([*lines, "", f"again: {rerun}"])
+
+
+def _exposure_text(watch: Line | None) -> list[str]:
+    """What the exposure watch saw between this step's agreement and the next change."""
+    if not watch:
+        return []
+    span = watch["until_ms"] - watch["from_ms"]
+    text = [f"  then watched for {span:.0f} ms: {watch['probes']} probes of {watch['lanes']} forbidden paths"]
+    text += [f"  ?    the watch was lost: {watch['lost']}"] if watch["lost"] else []
+    return text + [
+        f"  FAIL {_path(breach)}: opened {breach['offset_ms']:.0f} ms into the case; {breach['described']}"
+        for breach in watch["breaches"]
+    ]
 
 
 def _telling(probes: Sequence[Line]) -> list[Line]:
@@ -82,9 +99,11 @@ def _counts(statuses: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-def summary_text(lines: Sequence[Line]) -> str:
-    """The end of a run, from all lines of its record."""
-    header, footer = lines[0], lines[-1]
+def summary_text(lines: Sequence[Line], *, torn: bool = False) -> str:
+    """The end of a run, from all lines of its record; of a run that did not end, what there is and what is
+    missing. `torn`: the record's last line was cut off."""
+    header = lines[0]
+    footer = lines[-1] if lines[-1]["line"] == "footer" else None
     cases = [line for line in lines if line["line"] == "case"]
     requirements = list(requirement_statuses(cases).values())
     text = [
@@ -93,18 +112,74 @@ def summary_text(lines: Sequence[Line]) -> str:
         f"scenarios     {_counts([case['status'] for case in cases])}",
         f"requirements  {_counts(requirements)}",
     ]
-    times = enforce_times(cases)
-    if times:
-        p50, p95 = percentile(times, 0.5), percentile(times, 0.95)
-        text.append(f"enforced in   p50 {p50:.0f} ms, p95 {p95:.0f} ms, max {times[-1]:.0f} ms")
-    findings = [finding for case in cases for finding in case["findings"]]
-    if findings:
-        text.append(f"findings      {len(findings)} (see report)")
+    for name, title in (("time_to_enforce", "enforced in"), ("time_to_recover", "recovered in")):
+        if spread := spreads(cases).get(name):
+            told = ", ".join(f"{part} {value:.0f} ms" for part, value in spread.items())
+            text.append(f"{title:<14}{told}")
+    watched = exposure(cases)
+    if watched["probes"]:
+        told = f"{watched['probes']} probes of forbidden paths after landing"
+        text.append(f"{'exposure':<14}{told}, {watched['breaches']} got through")
+    text += _findings(cases) + _deviations(cases)
     if header["selection"]:
         text.append(f"selection     {header['selection']}: no statement about the whole level")
-    text.append(f"report        {footer['report']}")
-    told = VERDICTS[footer["exit_code"]]
-    if header["selection"] and footer["exit_code"] == 0:
+    return "\n".join([*text, *(_end(header, cases, footer) if footer else _no_end(header, cases, torn))])
+
+
+def _findings(cases: Sequence[Line]) -> list[str]:
+    """Each finding once, with the number of cases that saw it."""
+    found = grouped_findings(cases)
+    counts = {name: sum(item["severity"] == name for item in found) for name in SEVERITIES}
+    if not found:
+        return []
+    text = [f"findings      {', '.join(f'{count} {name}' for name, count in counts.items() if count)}"]
+    for item in found:
+        number = len(item["cases"])
+        times = f"{number} case" + ("s" if number > 1 else "")
+        text.append(f"  {item['severity']:<7} {item['requirement']:<9} {item['title']} ({times})")
+    return text
+
+
+def _deviations(cases: Sequence[Line]) -> list[str]:
+    known = [case for case in cases if case["status"] == "known-deviation"]
+    return [f"deviations    {len(known)} known" for _ in known[:1]] + [
+        f"  {case['id']}: {entry['reason']} ({entry['link']}; {entry['approver']}, until {entry['expires']})"
+        for case in known
+        for entry in [case["known_deviation"]]
+    ]
+
+
+def _end(header: Line, cases: Sequence[Line], footer: Line) -> list[str]:
+    code = footer["exit_code"]
+    text = [f"report        {footer['report']}"]
+    over = footer.get("over_budget", [])
+    text += [
+        f"OVER BUDGET: {item['budget']} is {item['measured_ms']:.0f} ms, "
+        f"the profile's budget is {item['limit_ms']:.0f} ms"
+        for item in over
+    ]
+    text += [
+        f"KNOWN DEVIATION TO BE TAKEN OFF THE LIST ({item['file']}:{item['line']}): {item['why']}"
+        for item in footer.get("stale_deviations", [])
+    ]
+    told = VERDICTS[code]
+    if code == 0 and header["selection"]:
         told = "PASSED: the selected cases hold"
-    text.append(told)
-    return "\n".join(text)
+    if code == 7:
+        statuses = count_statuses(case["status"] for case in cases)
+        causes = {
+            "cases were skipped": statuses["skipped"],
+            "known deviations do not hold": statuses["known-deviation"],
+            "a time is over its budget": len(over),
+        }
+        told = f"PARTIAL: what ran holds, but {', '.join(cause for cause, count in causes.items() if count)}"
+    return [*text, told]
+
+
+def _no_end(header: Line, cases: Sequence[Line], torn: bool) -> list[str]:
+    planned = header["planned"]
+    missing = planned[len(cases) :]
+    shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
+    what = ["the footer", *([f"{len(missing)} of {len(planned)} cases ({shown})"] if missing else [])]
+    cut = "; its last line is cut off" if torn else ""
+    return [f"INCOMPLETE: the run did not end, this is not a result; missing: {', '.join(what)}{cut}"]

@@ -42,8 +42,30 @@ def junit_xml(lines: Sequence[Line], sentences: Mapping[str, str]) -> str:
         )
         for case in members:
             _add(suite, case, sentences)
+    _add_run(root, lines[-1])
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _add_run(root: ET.Element, footer: Line) -> None:
+    """What is wrong with the run as a whole, although every case may hold; nothing where nothing is."""
+    failures = {
+        f"known deviation {item['requirement']}": f"must be taken off the list: {item['why']}"
+        for item in footer.get("stale_deviations", [])
+    }
+    errors = {
+        f"budget {item['budget']}": f"{item['measured_ms']:.0f} ms, more than {item['limit_ms']:.0f} ms"
+        for item in footer.get("over_budget", [])
+    }
+    if not failures and not errors:
+        return
+    counts = {"tests": len(failures | errors), "failures": len(failures), "errors": len(errors), "skipped": 0}
+    texts = {name: str(count) for name, count in counts.items()}
+    suite = ET.SubElement(root, "testsuite", {"name": "run", **texts, "time": "0"})
+    for tag, items in (("failure", failures), ("error", errors)):
+        for name, message in items.items():
+            element = ET.SubElement(suite, "testcase", classname="run", name=name, time="0")
+            ET.SubElement(element, tag, message=_clean(message), type=tag)
 
 
 def _add(suite: ET.Element, case: Line, sentences: Mapping[str, str]) -> None:

@@ -49,6 +49,25 @@ def open_without_control_plane() -> None:
 
 
 @mutant
+def open_for_a_moment() -> None:
+    """Asked to stop, the control plane pushes a configuration without policies, then the right one again."""
+    nodes = with_open_nodes()
+
+    @around(Ads, "stop")
+    def _stop(original: Any, ads: Any) -> Any:
+        async def stop() -> None:
+            nodes.add(EVERY)
+            ads.refresh()
+            await asyncio.sleep(OPEN_SECONDS)
+            nodes.discard(EVERY)
+            ads.refresh()
+            await asyncio.sleep(OPEN_SECONDS)
+            await original(ads)
+
+        return stop()
+
+
+@mutant
 def open_after_a_restart() -> None:
     """A sidecar that comes back accepts before it has its policies."""
     nodes = with_open_nodes()

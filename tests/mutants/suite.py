@@ -39,12 +39,12 @@ class Outcome:
         return {name for case in self.with_status(status).values() for name in case["requirements"]}
 
 
-def run_suite(manifests: Path, reports: Path, scenarios: str) -> Outcome:
-    """Runs the scenarios on a cluster of its own. A run without a record has no cases."""
+def run_suite(manifests: Path, reports: Path, scenarios: str, *more: str) -> Outcome:
+    """Runs the scenarios on a cluster of its own; `more`: options. A run without a record has no cases."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "conformance", "run", "--cluster=embedded"),
-            *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
+            *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios, *more),
         ],
         cwd=PROJECT,
         capture_output=True,

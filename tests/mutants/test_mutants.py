@@ -3,10 +3,12 @@
 A few of the mutants; `make mutants` runs all of them. The table is held complete here.
 """
 
+import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -57,10 +59,44 @@ def test_a_server_that_stops_is_inconclusive_and_never_rejected_as_documented(tm
     manifests = copied_manifests(tmp_path)
     file, command, _option = Part.WORKLOAD.value
     replace_once(manifests / file, command, "command: [python3, -m, tests.mutants.dying_echo]")
-    outcome = run_suite(manifests, tmp_path / "reports", "doc/02 or doc/07")
+    allure = tmp_path / "allure"
+    more = (*("--alluredir", str(allure)), "-p", "no:cacheprovider")
+    outcome = run_suite(manifests, tmp_path / "reports", "doc/02 or doc/07", *more)
     assert outcome.code == INCONCLUSIVE, outcome.output
     assert outcome.with_status("passed") == {}
     assert len(outcome.with_status("inconclusive")) == 2
+    for case in outcome.cases.values():  # the first finds it out in its step, the next at its baseline
+        held = {name: control["held"] for name, control in case["controls"].items()}
+        assert held["bypass" if "bypass" in held else "baseline"] is False, held
+    # Neither a pass nor a failure, wherever it is read.
+    assert "test_scenario[doc/02-allow-port-9000] INCONCLUSIVE" in outcome.output
+    assert "2 errors in " in outcome.output
+    assert "FAILED" not in outcome.output
+    (junit,) = (tmp_path / "reports").glob("[0-9]*/junit.xml")
+    (suite,) = ET.parse(junit).getroot().findall("testsuite")
+    assert [suite.get(name) for name in ("tests", "errors", "failures", "skipped")] == ["2", "2", "0", "0"]
+    results = [json.loads(file.read_text())["status"] for file in allure.glob("*-result.json")]
+    assert results == ["broken", "broken"]
+
+
+def test_a_hole_between_two_looks_is_told_with_its_time(tmp_path: Path) -> None:
+    """The listener is pushed once without policies after they have landed, and only the watch is there."""
+    manifests = manifests_with(tmp_path, "open_for_a_moment")
+    outcome = run_suite(manifests, tmp_path / "reports", "test_control_plane_away")
+    assert outcome.code == BREACH, outcome.output
+    (case,) = outcome.cases.values()
+    assert case["failure"] == "allowed but forbidden"
+    assert "must stay rejected until the next change, but the connection opened at" in case["reason"]
+    step = case["steps"][0]
+    assert len(case["steps"]) == 1, "the hole is between the first look and the second"
+    assert all(probe["status"] == "passed" for probe in step["probes"]), "no round saw it"
+    for breach in step["exposure"]["breaches"]:
+        assert breach["port"] == 9001
+        assert step["exposure"]["from_ms"] <= breach["offset_ms"] <= step["exposure"]["until_ms"]
+        assert case["started"] < breach["opened_at"]
+    assert step["exposure"]["kinds"]["closed"] > 0
+    assert case["reason"] in outcome.output
+    assert list(case["controls"]) == ["baseline", "bypass", "recovery"]
 
 
 def test_the_table_says_of_each_requirement_how_it_is_broken_or_why_not() -> None:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
@@ -15,7 +16,7 @@ import pytest
 
 from conformance.errors import ProbeError
 from conformance.evidence import Kind, Observation
-from conformance.probe.session import CLIENT_COMMAND, Request, Session
+from conformance.probe.session import CLIENT_COMMAND, Request, Session, Watched
 
 Behaviour = Callable[[socket.socket], None]
 
@@ -214,3 +215,87 @@ def test_an_answer_to_another_request_is_not_taken() -> None:
     session = Session(Late(), "sleep.foo")
     session.start([Request(id="a", host="127.0.0.1", port=1, line="port 1 n", timeout=1)])
     assert session.finish()["a"].kind is Kind.UNKNOWN
+
+
+def watched(session: Session, port: int, until: Callable[[], bool], *, timeout: float = 2.0) -> Watched:
+    """A watch of one port that is on until something holds."""
+    line = "port 9000 {nonce}"
+    session.watch(
+        [Request(id="a", host="127.0.0.1", port=port, line=line, timeout=timeout)],
+        nonce="n01234567",
+        every=0.001,
+    )
+    deadline = time.monotonic() + 20
+    while not until() and time.monotonic() < deadline:
+        assert probe(session, closed_port()).kind is Kind.REFUSED  # sweeps go on meanwhile
+    session.unwatch()
+    return session.watched()
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Door:
+    """A server that ends each connection after its line, and answers the one of that number."""
+
+    def __init__(self, opens_at: int) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        self.lines: list[str] = []
+        self.opens_at = opens_at
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                with closing(connection), suppress(OSError):
+                    self.lines.append(connection.recv(100).decode())
+                    if len(self.lines) == self.opens_at:
+                        connection.sendall(b"hello " + self.lines[-1].encode())
+
+
+def test_a_watch_sees_the_one_connection_that_gets_through(session: Session) -> None:
+    door = Door(opens_at=5)
+    result = watched(session, door.port, lambda: len(door.lines) > 8)
+    opened = [one for one in result.sightings if one.seen.kind is Kind.ANSWERED]
+    assert [one.count for one in opened] == [1]
+    assert opened[0].seen.received == f"hello {door.lines[4]}"
+    assert opened[0].at_ms > 0
+    assert opened[0].seen.opened_at > 0
+    assert result.rounds == len(door.lines) == sum(one.count for one in result.sightings)
+    assert [line.split()[-1] for line in door.lines] == [f"n01234567{n:08x}" for n in range(result.rounds)]
+    door.listener.shutdown(socket.SHUT_RDWR)
+    door.thread.join()
+    door.listener.close()
+
+
+def test_a_watch_ends_soon_where_nobody_answers(session: Session) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        result = watched(session, silent.getsockname()[1], lambda: True, timeout=600.0)
+    assert result.rounds == 1
+    assert [(one.seen.kind, one.seen.why) for one in result.sightings] == [
+        (Kind.UNKNOWN, "given up: the watch ended first")
+    ]
+
+
+def test_a_watch_whose_prober_is_gone_is_lost() -> None:
+    pipe = Pipe((sys.executable, *CLIENT_COMMAND[1:]))
+    session = Session(pipe, "here")
+    session.boot(10)
+    line = "port 9000 {nonce}"
+    request = Request(id="a", host="127.0.0.1", port=closed_port(), line=line, timeout=2.0)
+    session.watch([request], nonce="n01234567", every=0.001)
+    pipe.process.kill()
+    pipe.process.wait()
+    session.unwatch()
+    assert session.watched().lost
+    session.close()
+
+
+def test_ending_a_watch_that_is_not_on_tells_nothing(session: Session) -> None:
+    session.unwatch()
+    assert session.watched().lost == "none was on"
