@@ -24,6 +24,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--report-dir", default="reports", metavar="DIR", help="(default: reports)")
     manifests = "crds/, enforcer/ and workloads/ to install (default: the suite's)"
     group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
+    telemetry = "switch the access log of our namespaces on, by a Telemetry resource (Istio)"
+    group.addoption("--telemetry", action="store_true", help=telemetry)
     group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
 
 
@@ -40,6 +42,7 @@ def read_options(config: pytest.Config) -> Options:
         level=config.getoption("--level"),
         report_dir=Path(config.getoption("--report-dir")),
         manifests=Path(config.getoption("--manifests")),
+        telemetry=config.getoption("--telemetry"),
         keep=config.getoption("--keep"),
         selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
     )

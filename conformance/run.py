@@ -100,6 +100,7 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
     notes.verdicts += _delivered_late(rig, notes)
     rig.settle()
     verdict = worst(notes.verdicts)
+    foretold = [{"step": step["number"]} | lane for step in notes.steps for lane in step.pop("oracle")]
     line = {
         "status": verdict.status.value,
         "failure": verdict.failure.value if verdict.failure else None,
@@ -107,6 +108,8 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
         "started": started,
         "duration_ms": milliseconds(time.monotonic() - notes.begun),
         "policies": hand.applied,
+        "oracle": {"lanes": foretold} if foretold else None,
+        "attribution": rig.attribution,
         "steps": notes.steps,
         "controls": notes.controls,
         "findings": notes.findings,

@@ -58,9 +58,7 @@ class NoMesh:
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    profile = replace(
-        load_profile(find_profile("bundled")), attribution="none", injection_labels={}, rounds=2
-    )
+    profile = replace(load_profile(find_profile("bundled")), attribution=(), injection_labels={}, rounds=2)
     profile = replace(
         profile,
         deadlines=replace(profile.deadlines, baseline=0.3, converge=0.3, recovery=0.3, testimony=1, probe=1),

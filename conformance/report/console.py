@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,19 @@ def _counts(statuses: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
+def _attribution(cases: Sequence[Line]) -> list[str]:
+    """How it was known who decided, where some case could not know it by rule."""
+    ways = Counter(case["attribution"] for case in cases if case.get("attribution"))
+    if set(ways) <= {"access-log"}:
+        return []
+    meaning = {
+        "access-log": "access-log: the policy and rule of each decision",
+        "counters": "counters: that RBAC denied, not by which rule",
+        "unavailable": "unavailable: what denied is not known",
+    }
+    return [f"attribution   {meaning[way]} ({number} cases)" for way, number in sorted(ways.items())]
+
+
 def summary_text(lines: Sequence[Line]) -> str:
     """The end of a run, from all lines of its record."""
     header, footer = lines[0], lines[-1]
@@ -97,6 +111,7 @@ def summary_text(lines: Sequence[Line]) -> str:
     if times:
         p50, p95 = percentile(times, 0.5), percentile(times, 0.95)
         text.append(f"enforced in   p50 {p50:.0f} ms, p95 {p95:.0f} ms, max {times[-1]:.0f} ms")
+    text += _attribution(cases)
     findings = [finding for case in cases for finding in case["findings"]]
     if findings:
         text.append(f"findings      {len(findings)} (see report)")
