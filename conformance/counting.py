@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.errors import ProbeError
+from conformance.evidence import Outcome
 from conformance.in_force import Answer
 from conformance.mesh import ask_proxy
 from conformance.rig import Rig
 from conformance.sweep import Case, Probed, sweep
 from conformance.topology import Ref
-from conformance.verdict import Status, Verdict, judge_counted, looks_right
+from conformance.verdict import Failure, Status, Verdict, is_breach, judge_counted, looks_right, worst
 
 __all__ = ["Counts", "count", "counts_work", "parse_counters"]
 
@@ -29,6 +30,7 @@ class Counts:
     """What one sweep moved, by workload: a verdict on its denials and one on its dry-run results."""
 
     probed: tuple[Probed, ...]
+    forbidden: tuple[Probed, ...]  # those of them that must not be delivered
     denials: Mapping[Ref, Verdict]
     dry_runs: Mapping[Ref, Verdict]
 
@@ -61,7 +63,8 @@ def count(rig: Rig, cases: Sequence[Case], answers: Sequence[Answer]) -> Counts:
         after = {ref: parse_counters(ask_proxy(rig, ref, "/stats")) for ref in refs}
     except ProbeError as error:
         doubt = _doubt(f"the sidecars' counters cannot be read: {error.message}")
-        return Counts(probed=(), denials=dict.fromkeys(refs, doubt), dry_runs=dict.fromkeys(refs, doubt))
+        doubts = dict.fromkeys(refs, doubt)
+        return Counts(probed=(), forbidden=(), denials=doubts, dry_runs=doubts)
     denials: dict[Ref, Verdict] = {}
     dry_runs: dict[Ref, Verdict] = {}
     for ref in refs:
@@ -70,17 +73,21 @@ def count(rig: Rig, cases: Sequence[Case], answers: Sequence[Answer]) -> Counts:
         wanted: Counter[str] = Counter()
         for _, answer, _ in mine:
             wanted.update(_moved(answer))
-        astray = [one for case, _, one in mine if not _right(rig, case, one)]
+        astray = [found for case, _, one in mine if (found := _astray(rig, case, one))]
         if astray:
-            said = f"{astray[0].lane}: {astray[0].seen.describe()}"
-            denials[ref] = dry_runs[ref] = _doubt(f"the counted sweep went otherwise than the rounds: {said}")
+            denials[ref] = dry_runs[ref] = worst(astray)
             continue
         moved = {name: after[ref].get(name, 0) - before[ref].get(name, 0) for name in _names()}
         absent = {name for name in wanted if name not in after[ref]}
         denials[ref] = judge_counted({DENIED: wanted[DENIED]}, moved, absent)
         shadows = {name: wanted[name] for name in _names() if name != DENIED}
         dry_runs[ref] = judge_counted(shadows, moved, absent)
-    return Counts(probed=tuple(probed), denials=denials, dry_runs=dry_runs)
+    forbidden = [
+        one
+        for (case, _), one in zip(told, probed, strict=True)
+        if case.expectation.outcome is not Outcome.SUCCEEDED
+    ]
+    return Counts(probed=tuple(probed), forbidden=tuple(forbidden), denials=denials, dry_runs=dry_runs)
 
 
 def _names() -> tuple[str, ...]:
@@ -101,9 +108,13 @@ def _moved(answer: Answer) -> list[str]:
     return found
 
 
-def _right(rig: Rig, case: Case, one: Probed) -> bool:
+def _astray(rig: Rig, case: Case, one: Probed) -> Verdict | None:
+    """Why a probe of the counted sweep contradicts the rounds before it; None where it does not."""
     expected = one.expected(case.expectation.outcome, frozenset(rig.profile.denials))
-    return looks_right(expected, one.seen)
+    said = f"{one.lane}: {one.seen.describe()} in the counted sweep, unlike before"
+    if is_breach(expected, one.seen):
+        return Verdict(status=Status.FAILED, failure=Failure.EXPOSURE, reason=said)
+    return None if looks_right(expected, one.seen) else _doubt(said)
 
 
 def _doubt(reason: str) -> Verdict:

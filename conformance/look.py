@@ -84,7 +84,7 @@ def look(
     for path, connections in Counter(path_of(rig, lane) for lane in targets).items():
         before[path] = before.get(path, 0) + last * connections  # who decides counts where the rounds agree
     counted = count_where_needed(rig, cases, answers, before)
-    context.forbidden.extend(counted.probed if counted else ())
+    context.forbidden.extend(counted.forbidden if counted else ())
     for number, round_ in enumerate(result.rounds):
         for index, probed in enumerate(round_):
             lane = probed.lane

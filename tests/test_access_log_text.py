@@ -33,8 +33,8 @@ def test_istio_names_the_rule_of_a_denial_and_none_of_an_allowed_connection(name
         (
             "10.244.0.13",
             9000,
-            "refused before any policy was asked: no filter chain takes it: mutual TLS is demanded, or nothing "
-            "listens",
+            "refused before any policy was asked: no filter chain takes it: mutual TLS is demanded, or "
+            "nothing listens",
         ),
         ("fd00::1:b", 9002, "denied, matched no policy"),
         ("fd00::1:c", 9000, "allowed, by which rule is not told"),

@@ -239,3 +239,14 @@ def wrong_rule_named() -> None:
     @around(rbac, "policy_id")
     def _policy_id(original: Any, policy: Policy, rule: int) -> Any:
         return original(policy, rule + 1)
+
+
+@mutant
+def audit_admits() -> None:
+    """An AUDIT policy admits what it matches, as if it were an ALLOW policy, too."""
+    compile_as(
+        lambda policies: [
+            *policies,
+            *(replace(policy, action=Action.ALLOW) for policy in policies if policy.action is Action.AUDIT),
+        ]
+    )

@@ -39,12 +39,13 @@ class Outcome:
         return {name for case in self.with_status(status).values() for name in case["requirements"]}
 
 
-def run_suite(manifests: Path, reports: Path, scenarios: str) -> Outcome:
+def run_suite(manifests: Path, reports: Path, scenarios: str, *options: str) -> Outcome:
     """Runs the scenarios on a cluster of its own. A run without a record has no cases."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "conformance", "run", "--cluster=embedded"),
             *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
+            *options,
         ],
         cwd=PROJECT,
         capture_output=True,
