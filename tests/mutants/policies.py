@@ -242,11 +242,11 @@ def wrong_rule_named() -> None:
 
 
 @mutant
-def audit_admits() -> None:
-    """An AUDIT policy admits what it matches, as if it were an ALLOW policy, too."""
+def allowed_by_a_policy_of_its_own() -> None:
+    """Where no ALLOW policy governs, everything is allowed by one that nobody wrote: the same outcome."""
+    everything = Policy(namespace="mesh", name="open", rules=(Rule(),))
     compile_as(
-        lambda policies: [
-            *policies,
-            *(replace(policy, action=Action.ALLOW) for policy in policies if policy.action is Action.AUDIT),
-        ]
+        lambda policies: (
+            policies if any(policy.action is Action.ALLOW for policy in policies) else [*policies, everything]
+        )
     )

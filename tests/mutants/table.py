@@ -89,6 +89,8 @@ BROKEN: tuple[Broken, ...] = (
     broken("EMPTY-10", "one_workload_for_the_namespace", "empty/10"),
     broken("ORDER-01", "deny_ignored", "order/01 or order/03"),
     broken("ORDER-02", "deny_alone_closes", "order/02"),
+    # The outcomes are right, and only who decided is not.
+    broken("ORDER-02", "allowed_by_a_policy_of_its_own", "order/02"),
     broken("ORDER-03", "allow_miss_allowed", "order/03"),
     broken("ORDER-04", "first_allow_wins", "order/04"),
     broken("ORDER-05", "demands_are_alternatives", "order/05"),
@@ -132,8 +134,8 @@ BROKEN: tuple[Broken, ...] = (
     broken("PLAIN-02", "negation_needs_identity", "src/01-identity-fields[principal-exact]"),
     broken("PLAIN-03", "negation_needs_identity", "plain/03"),
     broken("PLAIN-04", "strict_is_permissive", "plain/04"),
-    # The outcomes are right, and only who decided is not.
-    broken("PLAIN-04", "strict_as_a_policy", "plain/04-levels or plain/04-selector"),
+    # As with ORDER-02.
+    broken("PLAIN-04", "strict_as_a_policy", "plain/04-selector"),
     broken("PLAIN-04", "disable_is_permissive", "plain/04-disable"),
     broken("PLAIN-04", "port_modes_ignored", "plain/04"),
     broken("PLAIN-04", "newest_peer_authentication_wins", "plain/04-oldest"),
@@ -149,8 +151,6 @@ BROKEN: tuple[Broken, ...] = (
     broken("HTTP-01", "http_rule_matches_all", "http/01-allow-hosts or http/01-allow-not-paths"),
     broken("HTTP-02", "http_deny_rule_dropped", "http/02-deny-methods or http/02-deny-http-only"),
     broken("HTTP-03", "http_audit_rule_dropped", "http/03-audit[methods]"),
-    # As above: nothing but the decider is wrong.
-    broken("HTTP-03", "audit_admits", "http/03-audit[methods]"),
     broken("HTTP-04", "http_rule_matches_all", "http/04-dry-run-allow[methods]"),
     broken("HTTP-05", "http_entry_dropped_alone", "http/05"),
     broken("HTTP-06", "http_deny_entry_dropped", "http/06"),
