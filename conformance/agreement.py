@@ -6,7 +6,7 @@ the two has misread them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from conformance.evidence import Outcome
@@ -16,7 +16,7 @@ from conformance.reading import Problem
 from conformance.scenario import By, Change, ChangeKind, Document, DryRun, Expectation, Scenario, Step
 from conformance.topology import Ref, find_service
 
-__all__ = ["disagreements"]
+__all__ = ["BEYOND", "JUDGED", "compare", "disagreements"]
 
 JUDGED = ("AuthorizationPolicy", "PeerAuthentication")
 # What these change is not in the oracle, so their scenarios are not foretold.
@@ -139,50 +139,66 @@ class _Walk:
         except Undecided as why:
             yield f"it cannot tell: {why}"
             return
-        expected = item.outcome is Outcome.SUCCEEDED
-        if expected is not (decision.verdict is Verdict.ALLOWED):
-            yield f"{decision.verdict.value}, because {decision.why}"
-        elif item.by:
-            yield from self._by(item.by, decision)
-        if item.dry_run:
-            yield from self._dry_run(item.dry_run, decision)
-        if item.audited:
-            yield from self._audited(item.audited, decision)
+        yield from compare(item, decision, resolve=resolve, policy_name=self._policy_name)
 
-    def _by(self, by: By, decision: Decision) -> Iterator[str]:
-        if by.policy is None:
-            agrees = not decision.matching and decision.verdict is not Verdict.REFUSED
-        else:
-            wanted = (resolve(by.namespace), resolve(by.policy))
-            # Of several matching rules a proxy names the first.
-            agrees = any(
-                (rule.namespace, rule.name) == wanted and by.rule in (None, rule.rule)
-                for rule in decision.matching[:1]
-            )
-        if not agrees:
-            yield f"not by {by.describe()}: {decision.why}"
+    def _policy_name(self, name: str) -> str:
+        metadata = self._body(self._scenario.document(name))["metadata"]
+        return f"{metadata['namespace']}/{metadata['name']}"
 
-    def _audited(self, by: By, decision: Decision) -> Iterator[str]:
-        told = {(rule.namespace, rule.name) for rule in decision.audited[:1]}
-        wanted = set() if by.policy is None else {(resolve(by.namespace), resolve(by.policy))}
-        if told != wanted:
+
+def compare(
+    item: Expectation,
+    decision: Decision,
+    *,
+    resolve: Callable[[Any], Any],
+    policy_name: Callable[[str], str],
+) -> list[str]:
+    """Where an expectation and the oracle differ about one connection. `resolve` fills placeholders in,
+    `policy_name` is namespace/name of a document of the case."""
+    found: list[str] = []
+    expected = item.outcome is Outcome.SUCCEEDED
+    if expected is not (decision.verdict is Verdict.ALLOWED):
+        found.append(f"{decision.verdict.value}, because {decision.why}")
+    elif item.by and not _is_by(item.by, decision, resolve):
+        found.append(f"not by {item.by.describe()}: {decision.why}")
+    if item.dry_run:
+        found += _dry_run(item.dry_run, decision, policy_name)
+    if item.audited:
+        told = {(rule.namespace, rule.name) for rule in decision.audited}
+        policy = item.audited.policy
+        wanted = (resolve(item.audited.namespace), resolve(policy))
+        if bool(told) if policy is None else wanted not in told:
             names = ", ".join(map(str, decision.audited)) or "no policy"
-            yield f"audited by {names}, not by {by.policy or 'none'}"
+            found.append(f"audited by {names}, not by {policy or 'none'}")
+    return found
 
-    def _dry_run(self, dry_run: DryRun, decision: Decision) -> Iterator[str]:
-        named: set[RuleName] = set()
-        for action, wanted, shadow in (
-            ("allow", dry_run.allow, decision.dry_run_allow),
-            ("deny", dry_run.deny, decision.dry_run_deny),
-        ):
-            told = _told(shadow)
-            named |= set(shadow.matching[:1]) if shadow and shadow.visible else set()
-            if wanted is not None and told != wanted:
-                yield f"dry-run {action} shows {told or 'nothing'}, not {wanted}"
-        if dry_run.policy is not None:
-            key = self._key(self._scenario.document(dry_run.policy))
-            if not any((rule.namespace, rule.name) == key[1:] for rule in named):
-                yield f"dry-run does not name {dry_run.policy}"
+
+def _is_by(by: By, decision: Decision, resolve: Callable[[Any], Any]) -> bool:
+    if by.peer_authentication or decision.verdict is Verdict.REFUSED:
+        return by.peer_authentication and decision.verdict is Verdict.REFUSED
+    if by.policy is None:
+        return not decision.matching
+    wanted = (resolve(by.namespace), resolve(by.policy))
+    # Which of several matching rules a proxy names is promised nowhere.
+    return any(
+        (rule.namespace, rule.name) == wanted and by.rule in (None, rule.rule) for rule in decision.matching
+    )
+
+
+def _dry_run(dry_run: DryRun, decision: Decision, policy_name: Callable[[str], str]) -> Iterator[str]:
+    named: set[RuleName] = set()
+    for action, wanted, shadow in (
+        ("allow", dry_run.allow, decision.dry_run_allow),
+        ("deny", dry_run.deny, decision.dry_run_deny),
+    ):
+        told = _told(shadow)
+        named |= set(shadow.matching) if shadow and shadow.visible else set()
+        if wanted is not None and told != wanted:
+            yield f"dry-run {action} shows {told or 'nothing'}, not {wanted}"
+    if dry_run.policy is not None:
+        policy = policy_name(dry_run.policy)
+        if not any(f"{rule.namespace}/{rule.name}" == policy for rule in named):
+            yield f"dry-run does not name {dry_run.policy}"
 
 
 def _told(shadow: Shadow | None) -> str:

@@ -1,44 +1,48 @@
 """Who decided: the sidecars' access logs, followed while a case runs.
 
 The outbound sidecar hides the client's source port, so entries are counted per source address and
-destination port within a step. Fields are those of the bundled enforcer's access log; a denial is told by
-its termination details, as in Envoy and Istio.
+destination port within a step. The bundled enforcer's log and Istio's (text or JSON) are told apart line by
+line; a denial is told by its termination details, as in Envoy and Istio.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from conformance.access_log_text import DENIED, REFUSALS, named, parse_fields, parse_text
 from conformance.evidence import AccessEntry
 
-__all__ = ["AccessBook", "Path", "parse_entry"]
-
-MATCHED = re.compile(r"ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<policy>[^\]]*)\]-rule\[(?P<rule>\d+)\]")
-# Termination details of connections that never came to the policies, and what they mean.
-REFUSALS = {"mutual_tls_required": "the workload takes mutual TLS only"}
-DENIED = re.compile(r"rbac_access_denied_matched_policy\[(?P<name>.*)\]")
+__all__ = ["AccessBook", "Path", "parse_entry", "parse_line"]
 
 # (workload, source address, the workload's port)
 Path = tuple[str, str, int]
 
 
-def _named(text: object) -> tuple[str, int | None]:
-    """(namespace/name, rule) of `ns[a]-policy[b]-rule[0]`; ("", None) for none."""
-    match = MATCHED.search(text) if isinstance(text, str) else None
-    return (f"{match['namespace']}/{match['policy']}", int(match["rule"])) if match else ("", None)
+def parse_line(workload: str, line: bytes) -> AccessEntry | None:
+    """An inbound connection's entry in any of the known formats; None for any other line."""
+    text = line.decode(errors="replace").strip()
+    if not text.startswith("{"):
+        return parse_text(workload, text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None  # a log may say other things, too
+    if not isinstance(value, dict):
+        return None
+    return parse_fields(workload, value) if "upstream_cluster" in value else parse_entry(workload, value)
 
 
 def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
-    """An inbound connection's entry; None for any other line."""
+    """An inbound connection's entry of the bundled enforcer; None for any other line."""
     if line.get("log") != "access" or line.get("direction") != "inbound":
         return None
     details = str(line.get("termination_details") or "")
     denied = DENIED.search(details)
-    policy, rule = _named(denied["name"] if denied else line.get("allowed_by"))
+    policy, rule = named(denied["name"] if denied else line.get("allowed_by"))
     shadow = line.get("dry_run") or {}
     return AccessEntry(
         workload=workload,
@@ -49,9 +53,9 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         rule=rule,
         dry_run_allow=str(shadow.get("allow_result") or ""),
         dry_run_deny=str(shadow.get("deny_result") or ""),
-        dry_run_allow_policy=_named(shadow.get("allow_policy"))[0],
-        dry_run_deny_policy=_named(shadow.get("deny_policy"))[0],
-        audited_by=_named(line.get("audit_policy"))[0],
+        dry_run_allow_policy=named(shadow.get("allow_policy"))[0],
+        dry_run_deny_policy=named(shadow.get("deny_policy"))[0],
+        audited_by=named(line.get("audit_policy"))[0],
         refused=REFUSALS.get(details, ""),
         termination_details=details,
     )
@@ -64,9 +68,11 @@ class AccessBook:
         self._changed = threading.Condition()
         self._entries: dict[Path, list[AccessEntry]] = {}
 
-    def reader(self, workload: str) -> Callable[[Mapping[str, Any]], None]:
-        def read(line: Mapping[str, Any]) -> None:
-            entry = parse_entry(workload, line)
+    def reader(self, workload: str) -> Callable[[bytes], None]:
+        """What a Tail of that workload's sidecar calls for each line."""
+
+        def read(line: bytes) -> None:
+            entry = parse_line(workload, line)
             if entry is None:
                 return
             path = (workload, entry.source_ip, entry.destination_port)

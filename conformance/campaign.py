@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from conformance.act import Body, run_function
+from conformance.attributing import settle_attribution
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
@@ -25,7 +26,7 @@ from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
-from conformance.profile import Profile, find_profile, load_profile
+from conformance.profile import UNAVAILABLE, Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
 from conformance.report.console import summary_text
 from conformance.report.figures import over_budget
@@ -45,6 +46,7 @@ from conformance.stage import (
     renew_barrier,
     start,
 )
+from conformance.telemetry import log_connections
 from conformance.topology import Names
 
 __all__ = ["Campaign", "Options", "Owner"]
@@ -65,6 +67,7 @@ class Options:
     report_dir: Path = Path("reports")
     manifests: Path = MANIFESTS
     keep: bool = False
+    telemetry: bool = False
     selection: str = ""
 
 
@@ -100,6 +103,8 @@ class Campaign:
 
     def open_rig(self, kube: Kube, say: Callable[[str], None]) -> None:
         self.rig = open_rig(kube, self.profile, self.names, say, manifests=self.options.manifests)
+        switched_on = self.options.telemetry and log_connections(kube, self.names, say)
+        settle_attribution(self.rig, say, patience=self.profile.deadlines.ready if switched_on else 0.0)
 
     def close_rig(self) -> None:
         rig, self.rig = self.rig, None
@@ -211,11 +216,14 @@ class Owner:
                 "profile": campaign.options.profile,
                 "keep": campaign.options.keep,
                 "known": display_path(campaign.options.known.absolute()) if campaign.options.known else "",
+                "telemetry": campaign.options.telemetry,
                 # Empty: the suite's own. With others, another enforcer was under test.
                 "manifests": ""
                 if campaign.options.manifests.resolve() == MANIFESTS.resolve()
                 else display_path(campaign.options.manifests),
             },
+            # In the order of preference; which one it became stands in each case.
+            "attribution": list(profile.attribution) or [UNAVAILABLE],
             "timeouts": asdict(profile.deadlines),
             "rounds": profile.rounds,
             "environment": environment(kube, profile, campaign.names) if kube else [],

@@ -98,13 +98,15 @@ class AccessEntry:
     audited_by: str = ""  # namespace/name of the AUDIT policy that matched
     refused: str = ""  # why the connection was closed before any policy was asked
     termination_details: str = ""
+    names_allows: bool = True  # whether this log names the rule of an allowed connection
 
     def describe(self) -> str:
         if self.refused:
             return f"refused before any policy was asked: {self.refused}"
         verb = "denied" if self.denied else "allowed"
         if not self.policy:
-            return f"{verb}, matched no policy"
+            told = self.denied or self.names_allows
+            return f"{verb}, matched no policy" if told else f"{verb}, by which rule is not told"
         rule = "" if self.rule is None else f" rule {self.rule}"
         return f"{verb} by {self.policy}{rule}"
 

@@ -6,14 +6,14 @@ be worked through, and a policy explained, without a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from conformance import placeholders
 from conformance.oracle import Connection, Destination, Mesh, Source
 from conformance.topology import WORKLOADS, Names, Ref, Service, Workload, find_service
 
-__all__ = ["LABELS", "MESH", "NAMES", "connect", "pod_address", "resolve", "service_account"]
+__all__ = ["ALIAS", "LABELS", "MESH", "NAMES", "connect", "pod_address", "resolve", "service_account"]
 
 NAMES = Names(run="r0", worker="", root="authz-system")
 # Of the feature `trust-domain-alias`.
@@ -55,21 +55,22 @@ def connect(
     service_port: int = 0,
     labels: Mapping[str, str] | None = None,
     names: Names = NAMES,
+    address: Callable[[Ref], str] = pod_address,
 ) -> Connection:
     """A client's connection to a workload's port; `service` is None where the pod's address is dialled, and
-    then no sidecar speaks mutual TLS."""
+    then no sidecar speaks mutual TLS. `labels` and `address` are a real pod's where there is one."""
     meshed = WORKLOADS[source].injected and workload.injected and service is not None
     host = f"{service.name}.{names.real(workload.namespace)}.svc.cluster.local" if service else ""
     return Connection(
         source=Source(
             namespace=names.real(source.namespace),
             service_account=service_account(source),
-            ip=pod_address(source),
+            ip=address(source),
             meshed=meshed,
         ),
         destination=Destination(
             namespace=names.real(workload.namespace),
-            ip=pod_address(workload.ref),
+            ip=address(workload.ref),
             port=port,
             labels=LABELS[workload.ref] if labels is None else labels,
             injected=workload.injected,

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from conformance.evidence import AccessEntry, Kind, Observation, Testimony, Waited
+from conformance.in_force import Answer
+from conformance.oracle import RuleName, Shadow
 from conformance.record import Line
 from conformance.scenario import Expectation, Scenario
 from conformance.sweep import Probed
@@ -18,6 +20,7 @@ __all__ = [
     "case_line",
     "close_step",
     "control_line",
+    "oracle_line",
     "probe_line",
     "step_line",
     "waited_line",
@@ -82,6 +85,41 @@ def control_line(rounds: int, seen: Sequence[tuple[str, str, str, int, Observati
     }
 
 
+def oracle_line(answer: Answer) -> Line:
+    """What the oracle says of one lane of a step."""
+    lane, decision, foretold = answer.lane, answer.decision, answer.foretold
+    line: Line = {
+        "from": str(lane.source),
+        "to": str(lane.target),
+        "via": lane.via,
+        "port": lane.port,
+        "outcome": foretold.outcome if foretold else None,
+        "why": foretold.why if foretold else None,
+        "doubt": answer.doubt or None,
+    }
+    if decision is None:
+        return line
+    return line | {
+        "deciders": [_rule(rule) for rule in decision.matching],
+        "audited": [_rule(rule) for rule in decision.audited],
+        "dry_run_allow": _shadow(decision.dry_run_allow),
+        "dry_run_deny": _shadow(decision.dry_run_deny),
+        "policies": [
+            {
+                "policy": f"{policy.namespace}/{policy.name}",
+                "action": policy.action,
+                "dry_run": policy.dry_run,
+                "why_not": policy.why or None,
+                "rules": [
+                    {"rule": rule.index, "matches": rule.matches, "reasons": list(rule.reasons)}
+                    for rule in policy.rules
+                ],
+            }
+            for policy in decision.policies
+        ],
+    }
+
+
 def bypass_line(steps: Sequence[Line]) -> Line | None:
     """The bypass probes of all steps as one control: of each port the last one, or the first that failed."""
     last: dict[tuple[str, int], Line] = {}
@@ -102,6 +140,17 @@ def bypass_line(steps: Sequence[Line]) -> Line | None:
     }
 
 
+def _rule(rule: RuleName) -> Line:
+    return {"policy": f"{rule.namespace}/{rule.name}", "rule": rule.rule}
+
+
+def _shadow(shadow: Shadow | None) -> Line | None:
+    if shadow is None:
+        return None
+    rules = [_rule(rule) for rule in shadow.matching]
+    return {"allowed": shadow.allowed, "visible": shadow.visible, "rules": rules}
+
+
 def step_line(number: int, change: str, *, file_line: int) -> Line:
     """A step's part of the record before anything has come of it."""
     return {
@@ -111,6 +160,7 @@ def step_line(number: int, change: str, *, file_line: int) -> Line:
         "api": [],
         "barrier": None,
         "rounds": [],
+        "oracle": [],
         "probes": [],
         "bypass": [],
         "exposure": None,
@@ -139,6 +189,7 @@ def case_line(scenario: Scenario, *, worker: str, result: Mapping[str, Any]) -> 
         "duration_ms": None,
         "policies": [],
         "oracle": None,
+        "attribution": None,
         "steps": [],
         "controls": {},
         "findings": [],

@@ -15,7 +15,7 @@ from typing import Any
 
 from conformance.evidence import Testimony
 
-__all__ = ["LogBook", "LogLine", "Received", "Tail"]
+__all__ = ["LogBook", "LogLine", "Received", "Tail", "json_lines"]
 
 NONCE = re.compile(r"\bn[0-9a-f]{16}\b")
 
@@ -37,7 +37,7 @@ class Tail:
     """Reads lines in a thread until the log ends or `close` is called. `end` makes the source end."""
 
     def __init__(
-        self, lines: Iterator[bytes], *, read: Callable[[LogLine], None], end: Callable[[], None], name: str
+        self, lines: Iterator[bytes], *, read: Callable[[bytes], None], end: Callable[[], None], name: str
     ) -> None:
         self._end = end
         self.ended = threading.Event()
@@ -46,21 +46,30 @@ class Tail:
         )
         self._thread.start()
 
-    def _follow(self, lines: Iterator[bytes], read: Callable[[LogLine], None]) -> None:
+    def _follow(self, lines: Iterator[bytes], read: Callable[[bytes], None]) -> None:
         try:
             for line in lines:
-                try:
-                    value = json.loads(line)
-                except ValueError:
-                    continue  # a log may say other things, too
-                if isinstance(value, dict):
-                    read(value)
+                read(line)
         finally:
             self.ended.set()
 
     def close(self) -> None:
         self._end()
         self._thread.join(timeout=2.0)
+
+
+def json_lines(read: Callable[[LogLine], None]) -> Callable[[bytes], None]:
+    """A reader of the JSON objects among a log's lines."""
+
+    def one(line: bytes) -> None:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            return  # a log may say other things, too
+        if isinstance(value, dict):
+            read(value)
+
+    return one
 
 
 class LogBook:

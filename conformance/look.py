@@ -8,27 +8,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.evidence import AccessEntry, Controls, Kind, Outcome
+from conformance.attributing import (
+    await_entries,
+    count_where_needed,
+    entries_of,
+    judge_deciders,
+)
+from conformance.evidence import Controls, Kind, Outcome
 from conformance.exposure import begin_watch
 from conformance.findings import finding
-from conformance.lines import probe_line
+from conformance.in_force import foretell
+from conformance.lines import oracle_line, probe_line
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Rig
-from conformance.scenario import By, Expectation
 from conformance.steps import Hand
 from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, path_of, sweep
 from conformance.verdict import (
-    ANY,
-    Decision,
     Expected,
     Failure,
     Status,
     Verdict,
     is_breach,
     judge,
-    judge_attribution,
-    judge_audit,
-    judge_dry_run,
     looks_right,
     worst,
 )
@@ -76,14 +77,23 @@ def look(
         timeout=rig.profile.deadlines.converge,
     )
     _note_rounds(result, line, context)
-    if result.first_stable is not None:
+    stable = result.first_stable is not None
+    # What is counted exactly must be alone: there the watch begins after it.
+    counting = "counters" in rig.profile.attribution
+    if stable and not counting:
         begin_watch(rig, cases, line, begun=context.begun)
     incomplete, alive, line["bypass"] = _markers(rig, targets)
-    entries_complete = _await_entries(rig, cases)
+    entries_complete = await_entries(rig, cases)
+    answers = foretell(rig, hand, cases)
+    line["oracle"] = [oracle_line(answer) for answer in answers]
     verdicts: list[Verdict] = []
-    last = len(result.rounds) - (rig.profile.rounds if result.first_stable is not None else 1)
+    last = len(result.rounds) - (rig.profile.rounds if stable else 1)
     for path, connections in Counter(path_of(rig, lane) for lane in targets).items():
         before[path] = before.get(path, 0) + last * connections  # who decides counts where the rounds agree
+    counted = count_where_needed(rig, cases, answers, before)
+    context.forbidden.extend(counted.forbidden if counted else ())
+    if stable and counting:
+        begin_watch(rig, cases, line, begun=context.begun)
     for number, round_ in enumerate(result.rounds):
         for index, probed in enumerate(round_):
             lane = probed.lane
@@ -97,8 +107,11 @@ def look(
             )
             verdict = judge(expected(index, probed), probed.seen, controls, testimony)
             is_last = number == len(result.rounds) - 1
-            if is_last and verdict.passed:
-                attributed = _attribution(rig, hand, cases[index].expectation, lane, before)
+            answer = answers[index] if answers else None
+            if answer and answer.foreign:
+                verdict = Verdict(status=Status.INCONCLUSIVE, reason=answer.doubt)
+            elif is_last and verdict.passed:
+                attributed = judge_deciders(rig, hand, cases[index], answer, before, counted)
                 verdict = worst([verdict, *attributed])
             counts = number >= last or verdict.failure in (Failure.EXPOSURE, Failure.DELIVERED)
             if counts:
@@ -113,12 +126,12 @@ def look(
                     expectation=cases[index].expectation,
                     testimony=testimony,
                     verdict=verdict,
-                    entries=_entries(rig, lane, before) if is_last else (),
+                    entries=entries_of(rig, lane, before) if is_last else (),
                 )
             )
     if not entries_complete:
         line["attribution"] = "incomplete: not every connection is in the access log"
-    if result.first_stable is None and worst(verdicts).passed:
+    if not stable and worst(verdicts).passed:
         reason = f"the rounds did not agree {rig.profile.rounds} times in a row within the deadline"
         verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     return verdicts
@@ -169,64 +182,6 @@ def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], li
         for (ref, port), (_, found) in seen.items()
     ]
     return "; ".join(causes), {target: found for target, (_, found) in seen.items()}, lines
-
-
-def _await_entries(rig: Rig, cases: Sequence[Case]) -> bool:
-    """Waits for the access log's entries of all probes sent so far; not at all where no mesh tells."""
-    if rig.profile.attribution == "none":
-        return False
-    asserted = any(
-        _asks_who(case.expectation) or case.expectation.outcome is Outcome.REJECTED for case in cases
-    )
-    paths = {path_of(rig, case.lane) for case in cases if rig.pods[case.lane.workload].sidecar}
-    timeout = rig.profile.deadlines.attribution if asserted else min(0.2, rig.profile.deadlines.attribution)
-    return rig.access.wait_for(
-        {path: rig.sent.get(path, 0) for path in paths}, deadline=time.monotonic() + timeout
-    )
-
-
-def _entries(rig: Rig, lane: Lane, before: dict[tuple[str, str, int], int]) -> tuple[AccessEntry, ...]:
-    """This step's entries of a lane's path."""
-    path = path_of(rig, lane)
-    return rig.access.since(path, before.get(path, 0))
-
-
-def _attribution(
-    rig: Rig,
-    hand: Hand,
-    expectation: Expectation,
-    lane: Lane,
-    before: dict[tuple[str, str, int], int],
-) -> list[Verdict]:
-    if rig.profile.attribution == "none":
-        return []
-    entries = _entries(rig, lane, before)
-    path = path_of(rig, lane)
-    wanted = rig.sent.get(path, 0) - before.get(path, 0)
-    found: list[Verdict] = []
-    if expectation.by:
-        denied = expectation.outcome is not Outcome.SUCCEEDED
-        policy = _policy_name(hand, expectation.by)
-        decision = Decision(denied=denied, policy=policy, rule=expectation.by.rule)
-        found.append(judge_attribution(decision, entries, wanted=wanted))
-    elif expectation.outcome is Outcome.REJECTED and rig.pods[lane.workload].sidecar:
-        # A connection that ends before it reaches the workload's sidecar looks the same to its client.
-        found.append(judge_attribution(Decision(denied=True, policy=ANY), entries, wanted=wanted))
-    if expectation.dry_run:
-        shadow = expectation.dry_run
-        named = None if shadow.policy is None else hand.policy_name(shadow.policy)
-        found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries, wanted=wanted))
-    if expectation.audited:
-        found.append(judge_audit(_policy_name(hand, expectation.audited), entries))
-    return found
-
-
-def _asks_who(expectation: Expectation) -> bool:
-    return bool(expectation.by or expectation.dry_run or expectation.audited)
-
-
-def _policy_name(hand: Hand, by: By) -> str | None:
-    return None if by.policy is None else f"{hand.resolve(by.namespace)}/{hand.resolve(by.policy)}"
 
 
 def _note_banner(probed: Probed, case: Case, context: Context) -> None:

@@ -26,6 +26,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--known", metavar="FILE", help=known)
     manifests = "crds/, enforcer/ and workloads/ to install (default: the suite's)"
     group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
+    telemetry = "switch the access log of our namespaces on, by a Telemetry resource (Istio)"
+    group.addoption("--telemetry", action="store_true", help=telemetry)
     group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
 
 
@@ -43,6 +45,7 @@ def read_options(config: pytest.Config) -> Options:
         known=Path(config.getoption("--known")) if config.getoption("--known") else None,
         report_dir=Path(config.getoption("--report-dir")),
         manifests=Path(config.getoption("--manifests")),
+        telemetry=config.getoption("--telemetry"),
         keep=config.getoption("--keep"),
         selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
     )

@@ -16,7 +16,16 @@ from conformance.evidence import Kind
 from conformance.reading import Node, Problems, read_documents
 from conformance.scenario import FEATURES
 
-__all__ = ["BUDGETS", "PROFILES", "Deadlines", "Profile", "find_profile", "load_profile"]
+__all__ = [
+    "ATTRIBUTIONS",
+    "BUDGETS",
+    "PROFILES",
+    "UNAVAILABLE",
+    "Deadlines",
+    "Profile",
+    "find_profile",
+    "load_profile",
+]
 
 PROFILES = Path(__file__).parent / "profiles"
 KEYS = {
@@ -25,7 +34,9 @@ KEYS = {
     "asserts_messages", "rounds", "deadlines", "budgets", "drain_seconds", "known_deviations",
 }  # fmt: skip
 
-
+# How it can be known who decided: by rule, or only that RBAC did.
+ATTRIBUTIONS = ("access-log", "counters")
+UNAVAILABLE = "unavailable"
 # How a denied connection may end. An answer is no denial, and what could not be asked is no evidence.
 DENIALS = tuple(kind for kind in Kind if kind not in (Kind.ANSWERED, Kind.UNKNOWN))
 # What a profile may promise, in milliseconds; docs/record.md says what is measured.
@@ -60,7 +71,7 @@ class Profile:
     injection_labels: Mapping[str, str]
     barrier: str  # enforcer-status
     awaited_kinds: tuple[str, ...]
-    attribution: str  # access-log | none
+    attribution: tuple[str, ...]  # of ATTRIBUTIONS, the first that works is taken; none = unavailable
     sidecar_container: str
     features: tuple[str, ...]
     unsupported: Mapping[str, str]  # feature -> why
@@ -141,7 +152,7 @@ def _profile(node: Node) -> Profile:
         injection_labels={str(k): str(v) for k, v in node.mapping("injection_labels").items()},
         barrier=node.choice("barrier", ("enforcer-status",)),
         awaited_kinds=awaited,
-        attribution=node.choice("attribution", ("access-log", "none"), default="none"),
+        attribution=_attribution(node),
         sidecar_container=node.text("sidecar_container", default="istio-proxy"),
         features=features,
         unsupported=unsupported,
@@ -153,6 +164,24 @@ def _profile(node: Node) -> Profile:
         budgets=_budgets(node.child("budgets")),
         known_deviations=read_deviations(node.child("known_deviations")),
     )
+
+
+def _attribution(node: Node) -> tuple[str, ...]:
+    """One of ATTRIBUTIONS, a list of them in the order of preference, or `none`."""
+    child = node.child("attribution")
+    if child is None:
+        return ()
+    if not isinstance(child.value, list):
+        found = node.choice("attribution", (*ATTRIBUTIONS, "none"), default="none")
+        return () if found == "none" else (found,)
+    wanted = node.texts("attribution")
+    for name in wanted:
+        if name not in ATTRIBUTIONS or wanted.count(name) > 1:
+            node.problem(
+                f"'attribution' lists {name!r}; each of {', '.join(ATTRIBUTIONS)} once, or none",
+                key="attribution",
+            )
+    return wanted
 
 
 def _deadlines(node: Node | None) -> Deadlines:

@@ -19,9 +19,9 @@ from conformance.cluster.exec import open_exec
 from conformance.cluster.kube import Kube, ObjectKey, log_lines
 from conformance.cluster.ready import has_sidecar, is_ready, wait_for_pods
 from conformance.errors import ProbeError, SetupError
-from conformance.logbook import LogBook, LogLine, Tail
+from conformance.logbook import LogBook, Tail, json_lines
 from conformance.probe.session import CLIENT_COMMAND, Session
-from conformance.profile import Profile
+from conformance.profile import UNAVAILABLE, Profile
 from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
 from conformance.verdict import Verdict
 
@@ -90,6 +90,8 @@ class Rig:
         self.barrier = barrier
         self.logbook = LogBook()
         self.access = AccessBook()
+        # How deciders are known: access-log, counters or unavailable; see `attributing.settle_attribution`.
+        self.attribution = next(iter(profile.attribution), UNAVAILABLE)
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
         self.watch: Watch | None = None  # the exposure watch that is on
@@ -106,13 +108,13 @@ class Rig:
 
     def _follow(self, ref: Ref) -> None:
         pod = self.pods[ref]
-        sources = [(ref.name, self.logbook.reader(str(ref)))]
-        if pod.sidecar and self.profile.attribution == "access-log":
+        sources = [(ref.name, json_lines(self.logbook.reader(str(ref))))]
+        if pod.sidecar and "access-log" in self.profile.attribution:
             sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
         for container, read in sources:
             self._tails.setdefault(ref, []).append(self._tail(ref, container, read))
 
-    def _tail(self, ref: Ref, container: str, read: Callable[[LogLine], None]) -> Tail:
+    def _tail(self, ref: Ref, container: str, read: Callable[[bytes], None]) -> Tail:
         pod = self.pods[ref]
         response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container)
 
@@ -126,7 +128,7 @@ class Rig:
     def follow_new_sidecar(self, ref: Ref) -> None:
         """After the backend's sidecar was started again: its access log is another one."""
         self._write_off(ref)
-        if self.profile.attribution == "access-log":
+        if "access-log" in self.profile.attribution:
             backend, *sidecars = self._tails[ref]
             for tail in sidecars:
                 tail.close()
@@ -253,7 +255,7 @@ class Rig:
 
     def settle(self) -> None:
         """After a case: the access logs are read to their end, so that no late line looks like a new one."""
-        if self.profile.attribution == "access-log":
+        if self.attribution == "access-log":
             injected = {path: sent for path, sent in self.sent.items() if not path[0].endswith(".legacy")}
             # As long as it takes: a line that came in the next case would be taken for one of its own.
             self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)

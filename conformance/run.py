@@ -106,6 +106,7 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
     rig.settle()
     verdict = worst(notes.verdicts)
     recovery = notes.controls.get("recovery") or {}
+    foretold = [{"step": step["number"]} | lane for step in notes.steps for lane in step.pop("oracle")]
     line = {
         "status": verdict.status.value,
         "failure": verdict.failure.value if verdict.failure else None,
@@ -113,6 +114,8 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
         "started": started,
         "duration_ms": milliseconds(time.monotonic() - notes.begun),
         "policies": hand.applied,
+        "oracle": {"lanes": foretold} if foretold else None,
+        "attribution": rig.attribution,
         "steps": notes.steps,
         "controls": _controls(notes),
         "findings": notes.findings,

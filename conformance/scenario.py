@@ -76,13 +76,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class By:
-    """Which rule must have decided. `policy` None = denied because no ALLOW rule matched."""
+    """Which rule must have decided. `policy` None = denied because no ALLOW rule matched.
+    `peer_authentication`: refused by transport, before any policy was asked."""
 
     policy: str | None
     namespace: str = "${foo}"
     rule: int | None = None
+    peer_authentication: bool = False
 
     def describe(self) -> str:
+        if self.peer_authentication:
+            return "PeerAuthentication"
         if self.policy is None:
             return "no ALLOW rule matched"
         return self.policy if self.rule is None else f"{self.policy} rule {self.rule}"

@@ -348,8 +348,12 @@ def _by(node: Node, key: str) -> By | None:
         return None
     if child.value == "none":
         return By(policy=None)
-    if not child.only_keys({"policy", "namespace", "rule"}):
+    if not child.only_keys({"policy", "namespace", "rule", "peer-authentication"}):
         return None
+    if child.child("peer-authentication") is not None:
+        if child.value != {"peer-authentication": True}:
+            child.problem("'peer-authentication' stands alone and is true: no policy was asked")
+        return By(policy=None, peer_authentication=True)
     namespace = child.text("namespace", default="foo")
     if not namespace.startswith("$"):
         namespace = f"${{{namespace}}}"

@@ -68,6 +68,7 @@ class Hand:
         self._scenario = scenario
         self._existing: dict[ObjectKey, None] = {}  # in the order of creation
         self._labels: dict[Ref, dict[str, str | None]] = {}
+        self._labelled: dict[Ref, dict[str, str]] = {}  # the labels of pods that were relabelled
         self.applied: list[dict[str, Any]] = []
 
     def resolve(self, value: Any) -> Any:
@@ -78,6 +79,20 @@ class Hand:
             pod_address=lambda ref: rig.pods[ref].address,
             service_address=lambda ref: rig.services[ref],
         )
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return self._scenario.features
+
+    def made(self, body: Mapping[str, Any]) -> bool:
+        """Whether a stored object is one that this case has applied."""
+        metadata = body["metadata"]
+        wanted = (body["kind"], metadata["namespace"], metadata["name"])
+        return any((key.kind, key.namespace, key.name) == wanted for key in self._existing)
+
+    def labels(self, ref: Ref) -> Mapping[str, str]:
+        """The labels that a workload's pod has now."""
+        return self._labelled.get(ref, self._rig.pods[ref].labels)
 
     def policy_name(self, name: str) -> str:
         """namespace/name of a policy of this case: the manifest's own namespace, else foo."""
@@ -215,6 +230,7 @@ class Hand:
         answer = self._rig.kube.merge_patch(key, {"metadata": {"labels": dict(labels)}})
         made.note("label", str(key), answer)
         if answer.ok:
+            self._labelled[ref] = dict(answer.body["metadata"].get("labels") or {})
             made.written[key] = str(answer.body["metadata"]["resourceVersion"])
         else:
             made.doubt(f"{key} could not be labelled: {answer.code} {answer.reason}: {answer.message}")
@@ -224,6 +240,7 @@ class Hand:
         gone = self._rig.kube.key({**POD, "metadata": {"name": old.name, "namespace": old.namespace}})
         new = self._rig.restart(ref)
         self._labels.pop(ref, None)  # a new pod has the labels of its template
+        self._labelled.pop(ref, None)
         key = self._rig.kube.key({**POD, "metadata": {"name": new.name, "namespace": new.namespace}})
         answer = self._rig.kube.get(key)
         made.note("restart", str(key), answer)

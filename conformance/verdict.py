@@ -6,7 +6,7 @@ could have another cause than the mesh, is inconclusive: neither a pass nor a fa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,12 +17,16 @@ __all__ = [
     "Decision",
     "Expected",
     "Failure",
+    "Foretold",
     "Status",
     "Verdict",
     "is_breach",
     "judge",
     "judge_attribution",
+    "judge_audit",
+    "judge_counted",
     "judge_dry_run",
+    "judge_foretold",
     "looks_right",
     "worst",
 ]
@@ -90,14 +94,32 @@ class Decision:
     denied: bool
     policy: str | None
     rule: int | None = None
+    refused: bool = False  # by transport, before any policy was asked
 
     def describe(self) -> str:
+        if self.refused:
+            return "refused by PeerAuthentication, before any policy is asked"
         verb = "denied" if self.denied else "allowed"
         if self.policy is None:
             return f"{verb}, matched no policy"
         if self.policy == ANY:
             return f"{verb} by the workload's own data plane"
         return f"{verb} by {self.policy}" + ("" if self.rule is None else f" rule {self.rule}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """What the oracle says of a connection. `outcome`: allowed, denied, or refused by transport. `deciders`:
+    (namespace/name, rule), any one of which may be named; none = no policy is."""
+
+    outcome: str
+    deciders: tuple[tuple[str, int], ...]
+    why: str
+
+    def describe(self) -> str:
+        rules = " or ".join(f"{policy} rule {rule}" for policy, rule in self.deciders)
+        by = "" if self.outcome == "refused" else f" by {rules}" if rules else ", matched no policy"
+        return f"{self.outcome}{by} ({self.why})"
 
 
 UNREACHABLE_KINDS = frozenset({Kind.REFUSED, Kind.CLOSED, Kind.RESET, Kind.TIMED_OUT})
@@ -222,13 +244,51 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
         same_policy = decision.policy in (ANY, entry.policy or None)
         same_rule = decision.rule is None or entry.rule == decision.rule
         # A refusal before the policies is a denial, but never the one that a policy promises.
-        promised = decision.denied and decision.policy == ANY if entry.refused else same_policy and same_rule
+        promised = (decision.denied and decision.policy == ANY) or decision.refused
+        if not entry.refused:
+            promised = same_policy and same_rule and not decision.refused
         denied = entry.denied or bool(entry.refused)
         if denied is not decision.denied or not promised:
             return _failed(Failure.WRONG_REASON, f"{entry.describe()}; it must be {decision.describe()}")
     if len(entries) < wanted:
         return _inconclusive(f"the access log tells of {len(entries)} of {wanted} connections")
     return _passed(entries[0].describe())
+
+
+def judge_foretold(foretold: Foretold, entries: Sequence[AccessEntry], *, wanted: int) -> Verdict:
+    """Whether the mesh names a decider that the oracle names, for every one of `wanted` connections. A log
+    that does not name the rule of an allowed connection is asked for denials only."""
+    if not entries:
+        return _inconclusive(f"the access log does not tell who decided; the oracle: {foretold.describe()}")
+    for entry in entries:
+        outcome = "refused" if entry.refused else "denied" if entry.denied else "allowed"
+        named = {(entry.policy, entry.rule)} - {("", None)}
+        told = outcome != "refused" and (outcome == "denied" or entry.names_allows)
+        agrees = named <= set(foretold.deciders) and bool(named) is bool(foretold.deciders)
+        if outcome != foretold.outcome or (told and not agrees):
+            kind = "allowed" if outcome == "allowed" else "denied"
+            return _failed(
+                Failure.WRONG_REASON,
+                f"{kind} for the wrong reason: {entry.describe()}; the oracle: {foretold.describe()}",
+            )
+    if len(entries) < wanted:
+        return _inconclusive(f"the access log tells of {len(entries)} of {wanted} connections")
+    return _passed(entries[0].describe())
+
+
+def judge_counted(wanted: Mapping[str, int], moved: Mapping[str, int], absent: Collection[str]) -> Verdict:
+    """Whether a sidecar's counters moved by as much as they must in one sweep. `absent`: those that it does
+    not have, which proves nothing."""
+    if absent:
+        names = ", ".join(sorted(absent))
+        return _inconclusive(f"the sidecar has no counter {names}; its proxyStatsMatcher must include rbac")
+    for name, count in wanted.items():
+        if moved[name] != count:
+            said = f"by the sidecar's counters, {name} moved by {moved[name]}, it must be {count}"
+            if moved[name] > count:
+                return _inconclusive(f"{said}: somebody else was counted, too")
+            return _failed(Failure.WRONG_REASON, f"denied for the wrong reason: {said}")
+    return _passed("the counters moved as they must; they do not tell which rule decided")
 
 
 def judge_audit(policy: str | None, entries: Sequence[AccessEntry]) -> Verdict:

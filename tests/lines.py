@@ -8,11 +8,14 @@ from typing import Any
 from conformance.evidence import AccessEntry, Kind, Observation, Outcome, Waited
 from conformance.evidence import Testimony as Witness  # "Test..." would be collected
 from conformance.findings import finding
-from conformance.lines import case_line, probe_line, waited_line
+from conformance.in_force import Answer
+from conformance.lines import case_line, oracle_line, probe_line, waited_line
+from conformance.oracle import Decision, PolicyFinding, RuleFinding, RuleName, Shadow
+from conformance.oracle import Verdict as Judged
 from conformance.scenario import By, Expectation, Level, Scenario
-from conformance.sweep import Probed, lanes
+from conformance.sweep import Lane, Probed, lanes
 from conformance.topology import Ref
-from conformance.verdict import Failure, Status, Verdict
+from conformance.verdict import Failure, Foretold, Status, Verdict
 
 Line = dict[str, Any]
 
@@ -31,6 +34,7 @@ def header(*planned: str, **changed: Any) -> Line:
         "level": "core",
         "selection": "",
         "options": {},
+        "attribution": ["access-log"],
         "timeouts": {"probe": 2.0},
         "rounds": 3,
         "environment": [],
@@ -50,6 +54,29 @@ def footer(code: int = 0) -> Line:
         "stale_deviations": [],
         "report": "reports/r1",
     }
+
+
+def _answer(lane: Lane) -> Answer:
+    rule = RuleName(namespace="foo", name="p", rule=0)
+    finding = PolicyFinding(
+        namespace="foo",
+        name="p",
+        action="ALLOW",
+        dry_run=False,
+        governs=True,
+        why="",
+        rules=(RuleFinding(index=0, matches=False, reasons=("another port",)),),
+    )
+    shadow = Shadow(allowed=True, matching=(rule,))
+    decision = Decision(
+        verdict=Judged.DENIED,
+        why="no ALLOW rule matches",
+        policies=(finding,),
+        audited=(rule,),
+        dry_run_allow=shadow,
+    )
+    foretold = Foretold(outcome="denied", deciders=(), why=decision.why)
+    return Answer(lane=lane, decision=decision, foretold=foretold)
 
 
 def case(name: str, status: str = "passed", *, reason: str = "so", failure: str | None = None) -> Line:
@@ -120,6 +147,8 @@ def case(name: str, status: str = "passed", *, reason: str = "so", failure: str 
         "started": 1.0,
         "duration_ms": 100.0,
         "policies": [{"kind": "AuthorizationPolicy", "metadata": {"name": "p"}}],
+        "oracle": {"lanes": [{"step": 1} | oracle_line(_answer(probed.lane))]},
+        "attribution": "access-log",
         "steps": [step],
         "controls": {"baseline": {"held": True, "rounds": 1, "probes": [probe_line(probed, round_=1)]}},
         "findings": [finding("RUN-04", severity="medium", seen="a banner")],

@@ -94,7 +94,8 @@ def found(root: Path, steps: str, features: str = "") -> list[str]:
         "- apply: [v2-only]\n- label: {workload: tcp-echo.foo, set: {version: v2}}\n"
         "- restart: tcp-echo.foo\n  expect:\n" + PATH + "ports: [9000], outcome: succeeded}",
         "- apply: [strict]\n  expect:\n"
-        "  - {from: sleep.legacy, to: tcp-echo.foo, ports: [9000], outcome: rejected}\n"
+        "  - {from: sleep.legacy, to: tcp-echo.foo, ports: [9000], outcome: rejected, "
+        "by: {peer-authentication: true}}\n"
         + PATH
         + "ports: [9000], outcome: succeeded}\n"
         + PATH
@@ -125,6 +126,14 @@ def test_agreement(tmp_path: Path, steps: str) -> None:
             "not by allow-9000 rule 0",
         ),
         (ALLOW + PATH + "ports: [9000], outcome: succeeded, by: none}", "not by no ALLOW rule matched"),
+        (
+            ALLOW + PATH + "ports: [9001], outcome: rejected, by: {peer-authentication: true}}",
+            "not by PeerAuthentication",
+        ),
+        (
+            "- apply: [strict]\n  expect:\n" + PATH + "ports: [9000], via: pod, outcome: rejected, by: none}",
+            "not by no ALLOW rule matched: plaintext is refused",
+        ),
         ("- apply: [bad]", "7: AuthorizationPolicy bad is refused: spec.rules[0]"),
         (
             "- apply: [allow-9000]\n  refused: {code: 400}",

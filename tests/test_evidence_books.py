@@ -100,7 +100,7 @@ def test_only_inbound_lines_count_and_they_are_counted_per_path() -> None:
     read = book.reader("tcp-echo.foo")
     path = ("tcp-echo.foo", "10.0.0.1", 9000)
     for line in (access(), access(direction="outbound"), access(destination_port=9001), {"log": "other"}):
-        read(line)
+        read(json.dumps(line).encode())
     assert book.count(path) == 1
     assert book.wait_for({path: 1}, deadline=0)
     assert not book.wait_for({path: 2}, deadline=0)

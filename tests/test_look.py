@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -40,6 +41,8 @@ class Mesh:
         pod = SimpleNamespace(address="10.0.0.1", sidecar=True)
         self.pods = {SLEEP: pod, ECHO: pod}
 
+    attribution = "access-log"
+
     def settle(self) -> None:
         """Its access log is never late."""
 
@@ -53,7 +56,8 @@ class Mesh:
             self.logbook.reader(str(ECHO))(text)
         if told is not None:
             entry = {"source_ip": "10.0.0.1", "destination_port": 9000, **told}
-            self.access.reader(str(ECHO))({"log": "access", "direction": "inbound", **entry})
+            line = {"log": "access", "direction": "inbound", **entry}
+            self.access.reader(str(ECHO))(json.dumps(line).encode())
         return [Probed(lane=targets[0], nonce=nonce, line=nonce, seen=Observation(kind=kind))]
 
 
@@ -63,6 +67,7 @@ def judge(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, outcome: Outcome, by: By 
     alive = {(ECHO, 9000): Observation(kind=Kind.ANSWERED)}
     monkeypatch.setattr("conformance.look.sweep", mesh.sweep)
     monkeypatch.setattr("conformance.look.begin_watch", lambda *_, **__: None)
+    monkeypatch.setattr("conformance.look.foretell", lambda *_: [])
     monkeypatch.setattr("conformance.look._markers", lambda *_: ("", alive, []))
     context = Context(begun=0, applied=0, baseline={cases[0].lane}, findings=[], forbidden=[])
     hand: Any = SimpleNamespace(resolve=lambda text: text.replace("${foo}", "foo"))

@@ -34,13 +34,16 @@ def problems(file: Path, text: str) -> str:
         ("denials: [closed, reset, banner]", "", "'denials' is missing"),
         ("awaited_kinds: [AuthorizationPolicy, ", "awaited_kinds: [", "lacks AuthorizationPolicy"),
         ("features:\n", "features:\n- custom\n", "declared and unsupported at once"),
-        ("time_to_enforce_p95: 1000", "time_to_enforce_p95: soon", "must be a number of 0 or more"),
-        ("time_to_enforce_p95: 1000", "time_to_enforce_p99: 1000", "unknown key 'time_to_enforce_p99'"),
-        ("{time_to_enforce_p95: 1000, time_to_recover_p95: 1000}", "[1000]", "'budgets' must be a mapping"),
+        ("time_to_enforce_p95: 5000", "time_to_enforce_p95: soon", "must be a number of 0 or more"),
+        ("time_to_enforce_p95: 5000", "time_to_enforce_p99: 1000", "unknown key 'time_to_enforce_p99'"),
+        ("{time_to_enforce_p95: 5000, time_to_recover_p95: 5000}", "[1000]", "'budgets' must be a mapping"),
+        ("attribution: access-log", "attribution: guess", "must be one of access-log, counters, none"),
+        ("attribution: access-log", "attribution: [counters, none]", "'attribution' lists 'none'"),
+        ("attribution: access-log", "attribution: [counters, counters]", "each of access-log, counters once"),
         ("rounds: 3", "rounds: 0", "'rounds' must be 1 or more"),
         ("rounds: 3", "rounds: three", "must be a whole number"),
-        ("  probe: 2", "  probe: -1", "must be a number of 0 or more"),
-        ("  probe: 2", "  probes: 2", "unknown key 'probes'"),
+        ("  probe: 4", "  probe: -1", "must be a number of 0 or more"),
+        ("  probe: 4", "  probes: 2", "unknown key 'probes'"),
     ],
 )
 def test_a_mistake(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -87,3 +90,17 @@ def test_what_is_no_profile_at_all(tmp_path: Path, content: bytes, message: str)
     (tmp_path / "p.yaml").write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_profile(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("attribution: access-log", ("access-log",)),
+        ("attribution: [access-log, counters]", ("access-log", "counters")),
+        ("attribution: none", ()),
+        ("", ()),
+    ],
+)
+def test_ways_to_know_who_decided(tmp_path: Path, written: str, read: tuple[str, ...]) -> None:
+    (tmp_path / "p.yaml").write_text(GOOD.replace("attribution: access-log", written))
+    assert load_profile(tmp_path / "p.yaml").attribution == read

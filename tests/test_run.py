@@ -28,6 +28,7 @@ from conformance.run import CaseResult, Notes, _delivered_late, run_case
 from conformance.scenario_reader import load_file
 from conformance.steps import _content
 from conformance.sweep import Lane, Probed
+from conformance.telemetry import log_connections
 from conformance.topology import NAMESPACES, Names, Ref
 from conformance.verdict import Failure, Status, Verdict
 
@@ -59,7 +60,7 @@ class NoMesh:
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
     profile = replace(
-        load_profile(find_profile("bundled")), attribution="none", injection_labels={}, rounds=2
+        load_profile(find_profile("bundled")), attribution=(), injection_labels={}, rounds=2
     )
     # Only what is never reached here: a deadline that a test has to wait for is its own to shorten.
     late = replace(
@@ -152,6 +153,105 @@ def test_labels_are_put_back(rig: Rig, tmp_path: Path) -> None:
     pod = rig.pods[Ref(name="sleep", namespace="foo")]
     found, _ = rig.kube.list("v1", "Pod", namespace=pod.namespace, selector="version=v9")
     assert found == []
+
+
+DENY_ALL = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "of-others"},
+    "spec": {"action": "DENY", "rules": [{}]},
+}
+ONLY_9000 = (
+    "- apply: all\n"
+    "  expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], outcome: succeeded, by: {policy: p}}]"
+)
+
+
+def test_what_others_have_on_the_cluster_is_named_and_nothing_is_concluded(rig: Rig, tmp_path: Path) -> None:
+    key, answer = rig.kube.apply(DENY_ALL, namespace=rig.names.real("foo"))
+    answer.or_raise("apply")
+    try:
+        line = run(rig, tmp_path / "with", ONLY_9000).line
+    finally:
+        rig.kube.delete(key)
+    assert (line["status"], line["failure"]) == ("inconclusive", None)
+    assert f"AuthorizationPolicy {rig.names.real('foo')}/of-others" in line["reason"]
+    assert run(rig, tmp_path / "without", ONLY_9000).line["status"] == "passed"
+
+
+def test_the_record_has_the_oracles_word_for_every_lane(rig: Rig, tmp_path: Path) -> None:
+    line = run(rig, tmp_path, ONLY_9000).line
+    (lane,) = line["oracle"]["lanes"]
+    real = f"{rig.names.real('foo')}/p"
+    assert (lane["step"], lane["port"], lane["outcome"], lane["doubt"]) == (1, 9000, "allowed", None)
+    assert lane["deciders"] == [{"policy": real, "rule": 0}]
+    assert lane["policies"][0]["rules"][0]["matches"] is True
+    assert line["attribution"] == "unavailable"  # this rig has no mesh to ask
+
+
+def test_documents_that_cannot_be_read_leave_the_evidence_as_it_is(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise SetupError("no answer from the Kubernetes API")
+
+    monkeypatch.setattr(rig.kube, "list", fail)
+    allowed = "- expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], outcome: succeeded}]"
+    line = run(rig, tmp_path / "one", allowed).line
+    assert (line["status"], line["steps"][0]["status"]) == ("inconclusive", "inconclusive")
+    assert "the documents in force are not known" in line["reason"]
+    forbidden = allowed.replace("succeeded", "rejected")
+    assert run(rig, tmp_path / "two", forbidden).line["failure"] == "allowed but forbidden"
+
+
+def test_access_logs_are_switched_on_where_the_cluster_can(rig: Rig) -> None:
+    said: list[str] = []
+    assert not log_connections(rig.kube, rig.names, said.append)
+    assert "no Telemetry" in said[0]
+    rig.kube.apply(TELEMETRY_CRD)[1].or_raise("apply the CRD")
+    deadline = time.monotonic() + 30
+    while not rig.kube.serves("telemetry.istio.io/v1", "Telemetry"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # a CRD is established a moment after it was made
+    assert log_connections(rig.kube, rig.names, said.append)
+    made, _ = rig.kube.list("telemetry.istio.io/v1", "Telemetry")
+    assert {item["metadata"]["namespace"] for item in made} == {
+        rig.names.real("foo"),
+        rig.names.real("bar"),
+    }
+    assert made[0]["spec"] == {"accessLogging": [{"providers": [{"name": "envoy"}]}]}
+
+
+TELEMETRY_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "telemetries.telemetry.istio.io"},
+    "spec": {
+        "group": "telemetry.istio.io",
+        "scope": "Namespaced",
+        "names": {
+            "kind": "Telemetry",
+            "listKind": "TelemetryList",
+            "plural": "telemetries",
+            "singular": "telemetry",
+        },
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
 
 
 def policy_key(rig: Rig, name: str = "p") -> ObjectKey:

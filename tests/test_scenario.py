@@ -90,6 +90,8 @@ def test_a_null_spec_stays_null(tmp_path: Path) -> None:
         (("- apply: all\n  warnings: none", "- warnings: none"), "only apply and patch can bring warnings"),
         (("- apply: all", "- patch: {name: p, patch: {}}"), "6: 'patch' must change something"),
         (("by: none", "dry_run: {}"), "10: says nothing: write allow, deny or policy"),
+        (("by: none", "by: {peer-authentication: false}"), "10: 'peer-authentication' stands alone"),
+        (("by: none", "by: {peer-authentication: true, rule: 0}"), "10: 'peer-authentication' stands alone"),
         (("ports: [9000]", "ports: []"), "9: 'ports' must be a list of port numbers"),
     ],
 )  # fmt: skip
@@ -98,6 +100,15 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, change: tuple[str, str
     scenario, problems = read(tmp_path, GOOD.replace(*change, 1))
     assert scenario is None
     assert any(message in problem for problem in problems), problems
+
+
+def test_a_refusal_by_transport_is_read(tmp_path: Path) -> None:
+    scenario, problems = read(tmp_path, GOOD.replace("by: none", "by: {peer-authentication: true}"))
+    assert problems == []
+    assert scenario is not None
+    by = scenario.steps[0].expect[1].by
+    assert by == By(policy=None, peer_authentication=True)
+    assert by.describe() == "PeerAuthentication"
 
 
 def test_all_is_ambiguous_where_a_name_stands_twice(tmp_path: Path) -> None:

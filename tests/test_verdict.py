@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,16 @@ from conformance.verdict import (
     Decision,
     Expected,
     Failure,
+    Foretold,
     Status,
     Verdict,
     is_breach,
     judge,
     judge_attribution,
     judge_audit,
+    judge_counted,
     judge_dry_run,
+    judge_foretold,
     looks_right,
     worst,
 )
@@ -137,7 +141,7 @@ def test_what_looks_right_is_what_could_pass() -> None:
         assert could is looks_right(expected(outcome), seen(kind, "x")), (outcome, kind)
 
 
-def entry(*, denied: bool, policy: str = "", rule: int | None = None, **shadow: str) -> AccessEntry:
+def entry(*, denied: bool, policy: str = "", rule: int | None = None, **shadow: Any) -> AccessEntry:
     return AccessEntry(
         workload="tcp-echo.foo",
         source_ip="10.0.0.1",
@@ -220,3 +224,80 @@ def test_a_refusal_before_the_policies_is_a_denial_but_no_policy_s() -> None:
     ):
         verdict = judge_attribution(decision, [refused], wanted=1)
         assert verdict.failure is Failure.WRONG_REASON
+
+
+MISS = Foretold(outcome="denied", deciders=(), why="no ALLOW rule matches")
+BY_D = Foretold(outcome="denied", deciders=(("foo/d", 0), ("foo/e", 1)), why="DENY matches")
+BY_A = Foretold(outcome="allowed", deciders=(("foo/a", 0),), why="ALLOW matches")
+FREE = Foretold(outcome="allowed", deciders=(), why="no ALLOW policy governs it")
+STRICT = Foretold(outcome="refused", deciders=(), why="plaintext is refused: STRICT by foo/strict")
+REFUSED = entry(denied=False, refused="the workload takes mutual TLS only")
+UNNAMED = entry(denied=False, names_allows=False)
+
+
+@pytest.mark.parametrize(
+    ("foretold", "told"),
+    [
+        (MISS, entry(denied=True)),
+        (BY_D, entry(denied=True, policy="foo/d", rule=0)),
+        (BY_D, entry(denied=True, policy="foo/e", rule=1)),  # which of several is promised nowhere
+        (BY_A, entry(denied=False, policy="foo/a", rule=0)),
+        (FREE, entry(denied=False)),
+        (STRICT, REFUSED),
+        (BY_A, UNNAMED),
+        (FREE, UNNAMED),
+    ],
+)
+def test_a_decider_that_the_oracle_names(foretold: Foretold, told: AccessEntry) -> None:
+    assert judge_foretold(foretold, [told], wanted=1).passed
+    assert judge_foretold(foretold, [told], wanted=2).status is Status.INCONCLUSIVE
+    assert judge_foretold(foretold, [], wanted=1).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("foretold", "told", "words"),
+    [
+        (MISS, entry(denied=True, policy="foo/d", rule=0), "denied by foo/d rule 0"),
+        (BY_D, entry(denied=True), "denied, matched no policy"),
+        (BY_D, entry(denied=True, policy="foo/d", rule=1), "denied by foo/d rule 1"),
+        (BY_D, entry(denied=True, policy="bar/d", rule=0), "denied by bar/d rule 0"),
+        (BY_D, REFUSED, "refused before any policy was asked"),
+        (MISS, REFUSED, "refused before any policy was asked"),
+        (STRICT, entry(denied=True), "denied, matched no policy"),
+        (MISS, entry(denied=False), "allowed, matched no policy"),
+        (MISS, UNNAMED, "allowed, by which rule is not told"),
+        (BY_A, entry(denied=False, policy="foo/b", rule=0), "allowed by foo/b rule 0"),
+        (BY_A, entry(denied=False), "allowed, matched no policy"),
+        (FREE, entry(denied=False, policy="foo/a", rule=0), "allowed by foo/a rule 0"),
+    ],
+)
+def test_a_decider_that_the_oracle_does_not_name(foretold: Foretold, told: AccessEntry, words: str) -> None:
+    right = replace(told, denied=foretold.outcome == "denied", refused="", policy="", rule=None)
+    for entries in ([told], [right, told]):
+        verdict = judge_foretold(foretold, entries, wanted=1)
+        assert verdict.failure is Failure.WRONG_REASON
+    verdict = judge_foretold(foretold, [told], wanted=1)
+    assert "for the wrong reason" in verdict.reason
+    assert words in verdict.reason
+    assert foretold.why in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("moved", "absent", "status"),
+    [
+        (2, (), Status.PASSED),
+        (1, (), Status.FAILED),  # something else closed the other one
+        (3, (), Status.INCONCLUSIVE),  # somebody else was denied meanwhile
+        (0, ("tcp.rbac.denied",), Status.INCONCLUSIVE),
+    ],
+)
+def test_counters_must_move_by_what_was_sent(moved: int, absent: tuple[str, ...], status: Status) -> None:
+    verdict = judge_counted({"tcp.rbac.denied": 2}, {"tcp.rbac.denied": moved}, absent)
+    assert verdict.status is status
+
+
+def test_a_refusal_by_transport_can_be_what_was_written() -> None:
+    refused = Decision(denied=True, policy=None, refused=True)
+    assert judge_attribution(refused, [REFUSED], wanted=1).passed
+    for other in (entry(denied=True), entry(denied=False)):
+        assert judge_attribution(refused, [other], wanted=1).failure is Failure.WRONG_REASON

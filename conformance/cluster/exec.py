@@ -16,7 +16,7 @@ from conformance.errors import ProbeError
 
 __all__ = ["ExecStream", "open_exec"]
 
-STDOUT, STDERR = 1, 2
+STDOUT, STDERR, STATUS = 1, 2, 3
 
 
 class ExecStream:
@@ -60,6 +60,26 @@ class ExecStream:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode(errors="replace")
 
+    def receive_all(self, deadline: float) -> str:
+        """Everything on standard output until the command ends. Raises ProbeError where it does not end by
+        `deadline` (of time.monotonic) or fails."""
+        while self._client.is_open():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ProbeError(f"{self.what}: it did not end within its deadline{self._said()}")
+            try:
+                self._client.update(timeout=left)
+            except (WebSocketException, OSError) as error:
+                raise ProbeError(f"{self.what}: the exec stream broke: {error}{self._said()}") from None
+            self._buffer += self._client.read_channel(STDOUT)
+            self._errors += self._client.read_channel(STDERR)
+        text, self._buffer = self._buffer + self._client.read_channel(STDOUT), b""
+        status = self._client.read_channel(STATUS).decode(errors="replace")
+        if '"Success"' not in status:
+            said = (self._errors.decode(errors="replace") + status)[-400:].strip()
+            raise ProbeError(f"{self.what}: {said or 'the stream ended without a status'}")
+        return str(text.decode(errors="replace"))
+
     def close(self) -> None:
         try:
             self._client.close(timeout=0)  # the peer's goodbye is not waited for
@@ -68,7 +88,7 @@ class ExecStream:
 
     def _said(self) -> str:
         self._errors += self._client.read_channel(STDERR)
-        status = self._client.read_channel(3)
+        status = self._client.read_channel(STATUS)
         said = (self._errors + status)[-400:].decode(errors="replace").strip()
         return f": {said}" if said else ""
 

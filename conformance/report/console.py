@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,6 +100,19 @@ def _counts(statuses: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
+def _attribution(cases: Sequence[Line]) -> list[str]:
+    """How it was known who decided, where some case could not know it by rule."""
+    ways = Counter(case["attribution"] for case in cases if case.get("attribution"))
+    if set(ways) <= {"access-log"}:
+        return []
+    meaning = {
+        "access-log": "access-log: the policy and rule of each decision",
+        "counters": "counters: that RBAC denied, not by which rule",
+        "unavailable": "unavailable: what denied is not known",
+    }
+    return [f"attribution   {meaning[way]} ({number} cases)" for way, number in sorted(ways.items())]
+
+
 def summary_text(lines: Sequence[Line], *, torn: bool = False) -> str:
     """The end of a run, from all lines of its record; of a run that did not end, what there is and what is
     missing. `torn`: the record's last line was cut off."""
@@ -121,6 +135,7 @@ def summary_text(lines: Sequence[Line], *, torn: bool = False) -> str:
         told = f"{watched['probes']} probes of forbidden paths after landing"
         text.append(f"{'exposure':<14}{told}, {watched['breaches']} got through")
     text += _findings(cases) + _deviations(cases)
+    text += _attribution(cases)
     if header["selection"]:
         text.append(f"selection     {header['selection']}: no statement about the whole level")
     return "\n".join([*text, *(_end(header, cases, footer) if footer else _no_end(header, cases, torn))])

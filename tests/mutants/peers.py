@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from enforcer import identity_matchers as matchers
 from enforcer import peer_authentication, rbac
 from enforcer.attributes import Layer
 from enforcer.peer_authentication import Mode, Modes, PeerAuthentication
-from enforcer.policy import Clause, Condition, Rule
+from enforcer.policy import Action, Clause, Condition, Policy, Rule
+from enforcer.xds import inbound
 from tests.mutants.seams import (
     around,
     compile_rules_as,
@@ -344,3 +345,16 @@ def denied_clients_hang() -> None:
     @around(rbac, "NetworkRbac")
     def _network_rbac(_original: Any, **fields: Any) -> Any:
         return NetworkRbac(**fields, delay_deny=Duration(seconds=600))
+
+
+@mutant
+def strict_as_a_policy() -> None:
+    """STRICT takes plaintext in and denies it by a policy of its own: the same outcome for another reason."""
+    anyone = Condition(key="source.principal", layer=Layer.TCP, not_values=("*",))
+    denial = Policy(namespace="mesh", name="strict", action=Action.DENY, rules=(Rule(sources=((anyone,),)),))
+
+    @around(inbound, "build")
+    def build(original: Any, policies: Sequence[Policy], modes: Modes, **more: Any) -> Any:
+        if modes.default is not Mode.STRICT:
+            return original(policies, modes, **more)
+        return original([*policies, denial], replace(modes, default=Mode.PERMISSIVE), **more)

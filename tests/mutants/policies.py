@@ -239,3 +239,14 @@ def wrong_rule_named() -> None:
     @around(rbac, "policy_id")
     def _policy_id(original: Any, policy: Policy, rule: int) -> Any:
         return original(policy, rule + 1)
+
+
+@mutant
+def allowed_by_a_policy_of_its_own() -> None:
+    """Where no ALLOW policy governs, everything is allowed by one that nobody wrote: the same outcome."""
+    everything = Policy(namespace="mesh", name="open", rules=(Rule(),))
+    compile_as(
+        lambda policies: (
+            policies if any(policy.action is Action.ALLOW for policy in policies) else [*policies, everything]
+        )
+    )

@@ -89,6 +89,8 @@ BROKEN: tuple[Broken, ...] = (
     broken("EMPTY-10", "one_workload_for_the_namespace", "empty/10"),
     broken("ORDER-01", "deny_ignored", "order/01 or order/03"),
     broken("ORDER-02", "deny_alone_closes", "order/02"),
+    # The outcomes are right, and only who decided is not.
+    broken("ORDER-02", "allowed_by_a_policy_of_its_own", "order/02"),
     broken("ORDER-03", "allow_miss_allowed", "order/03"),
     broken("ORDER-04", "first_allow_wins", "order/04"),
     broken("ORDER-05", "demands_are_alternatives", "order/05"),
@@ -132,6 +134,8 @@ BROKEN: tuple[Broken, ...] = (
     broken("PLAIN-02", "negation_needs_identity", "src/01-identity-fields[principal-exact]"),
     broken("PLAIN-03", "negation_needs_identity", "plain/03"),
     broken("PLAIN-04", "strict_is_permissive", "plain/04"),
+    # As with ORDER-02.
+    broken("PLAIN-04", "strict_as_a_policy", "plain/04-selector"),
     broken("PLAIN-04", "disable_is_permissive", "plain/04-disable"),
     broken("PLAIN-04", "port_modes_ignored", "plain/04"),
     broken("PLAIN-04", "newest_peer_authentication_wins", "plain/04-oldest"),

@@ -110,3 +110,13 @@ def test_a_selection_makes_no_statement_about_the_level() -> None:
     assert "every case of the asked level holds" in whole
     assert "every case of the asked level holds" not in part
     assert part.endswith("PASSED: the selected cases hold")
+
+
+def test_the_summary_says_where_deciders_are_not_known_by_rule() -> None:
+    known = lines.case("g/a")
+    run = [lines.header("g/a", "g/b", "g/c"), known, lines.footer()]
+    assert "attribution" not in summary_text(run)
+    others = [lines.case("g/b") | {"attribution": "unavailable"}, lines.case("g/c") | {"attribution": None}]
+    text = summary_text([*run[:2], *others, run[-1]])
+    assert "attribution   unavailable: what denied is not known (1 cases)" in text
+    assert "attribution   access-log: the policy and rule of each decision (1 cases)" in text
