@@ -103,6 +103,12 @@ class Paper:
         return {Key(kind="AuthorizationPolicy", namespace="foo", name="p"): (self.document, self.wanted)}
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sidecars may be slow here: that one was awaited is written only by a test that asks for it."""
+    monkeypatch.setattr("enforcer.conditions.SETTLE_SECONDS", 600.0)
+
+
 async def written(paper: Paper, count: int) -> None:
     """Waits for that many writes, then looks once more for a superfluous one."""
     async with asyncio.timeout(60):

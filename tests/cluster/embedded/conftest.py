@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.embedded import node_cases as cases
-from tests.cluster.embedded.live import Live, Space, start_live
+from tests.cluster.embedded.live import Live, Space, make_space, start_live
 from tests.cluster.embedded.node_harness import Node, start
 
 NOBODY = 65534
@@ -58,6 +58,5 @@ def live() -> Iterator[Live]:
 def space(live: Live) -> Iterator[Space]:
     """A namespace of the test's own; it goes in its own time."""
     name = f"t{next(_numbers)}"
-    live.core.create_namespace({"metadata": {"name": name}})
-    yield Space(live=live, name=name)
+    yield make_space(live, name)
     live.core.delete_namespace(name)

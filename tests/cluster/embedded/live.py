@@ -198,6 +198,14 @@ class Space:
         return refusal(lambda: self.request(method, path, body, **query))
 
 
+def make_space(live: Live, name: str) -> Space:
+    """A new namespace, once it has the service account without which no pod can be made."""
+    live.core.create_namespace({"metadata": {"name": name}})
+    space = Space(live=live, name=name)
+    space.until(lambda: not space.gone("serviceaccounts/default"))
+    return space
+
+
 def refusal(ask: Callable[[], object]) -> Object:
     """The Status that the official client's call is refused with; its code is the answer's."""
     try:

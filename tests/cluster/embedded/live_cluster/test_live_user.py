@@ -13,7 +13,7 @@ import pytest
 
 from conformance.cluster.embedded.node.images import PROJECT
 from tests.cluster.embedded.conftest import USERS
-from tests.cluster.embedded.live import STAY, Live, Space, container, processes, start_live
+from tests.cluster.embedded.live import STAY, Live, container, make_space, processes, start_live
 from tests.cluster.embedded.node.test_node import wait_until
 from tests.processes import descendants, still_alive, still_in, ticks
 
@@ -37,13 +37,8 @@ def theirs(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Live]:
     running.stop()
 
 
-def a_space(live: Live, name: str) -> Space:
-    live.core.create_namespace({"metadata": {"name": name}})
-    return Space(live=live, name=name)
-
-
 def test_the_walkthroughs_workloads_run_for_everybody(theirs: Live) -> None:
-    space = a_space(theirs, "foo")
+    space = make_space(theirs, "foo")
     space.kubectl("apply", "-f", str(WORKLOADS / "tcp-echo.yaml"), "-f", str(WORKLOADS / "sleep.yaml"))
     space.kubectl("wait", "deployment", "--all", "--for=condition=Available", "--timeout=60s")
     ask = 'echo "port 9000" | nc -w 2 tcp-echo 9000'
@@ -83,7 +78,7 @@ def test_the_walkthroughs_workloads_run_for_everybody(theirs: Live) -> None:
 
 # The last one: it ends the cluster.
 def test_sigkill_of_the_starter_leaves_nothing_of_a_cluster_at_work(theirs: Live, scratch: Path) -> None:
-    space = a_space(theirs, "bar")
+    space = make_space(theirs, "bar")
     for name in ("p", "q"):
         space.run(name, f"sleep 601 & {STAY}")
         space.ready(name)
