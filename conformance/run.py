@@ -167,7 +167,8 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
 
 def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
     """Everything is deleted: every lane must answer again."""
-    if not targets or not (undone.written or undone.deleted or notes.steps):
+    played = notes.steps or any(verdict.passed for verdict in notes.verdicts)
+    if not targets or not (undone.written or undone.deleted or played):
         return
     begun = time.monotonic()
     waited = await_landing(rig, undone.changes, targets)
