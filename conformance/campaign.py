@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from conformance.absence import is_checked, judge_absence
 from conformance.act import Body, run_function
 from conformance.attributing import settle_attribution
 from conformance.catalogue import Requirement, load_catalogue
@@ -48,6 +49,7 @@ from conformance.stage import (
 )
 from conformance.telemetry import log_connections
 from conformance.topology import Names
+from conformance.verdict import Status
 
 __all__ = ["Campaign", "Options", "Owner"]
 
@@ -114,8 +116,9 @@ class Campaign:
     def conduct(self, scenario: Scenario, body: Body | None = None) -> Line:
         """Runs one case, or says why not; its line of the record. `body`: of a case that is a function."""
         why_not = self.profile.why_not(scenario.features)
-        if why_not is not None:
-            status, reason = why_not
+        status, reason = why_not or ("", "")
+        tried = status == Status.UNSUPPORTED.value and not body and is_checked(scenario, self.profile)
+        if why_not and not tried:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
             raise RuntimeError("no rig is open")
@@ -123,6 +126,8 @@ class Campaign:
             renew_barrier(self.rig)
             result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
+        if tried:
+            return judge_absence(line, reason)
         return deviate(line, self.known, datetime.now(UTC).date())
 
     def sentences(self) -> dict[str, str]:

@@ -58,6 +58,7 @@ class Failure(Enum):
     RESTARTED = "other processes than before"
     MISCOUNTED = "counted otherwise than sent"
     NOT_RECOVERED = "still rejected after deletion"
+    SUPPORTED = "declared unsupported and works"
     DEVIATION = "known deviation expired or fixed"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.absence import is_checked, judge_absence
 from conformance.campaign import check_reports
 from conformance.deviations import KnownDeviation, check_deviations, deviate, stale
 from conformance.errors import InputError
@@ -133,3 +134,36 @@ def test_a_report_directory_that_cannot_be_is_refused(tmp_path: Path) -> None:
     for wrong in (tmp_path / "file", tmp_path / "file" / "reports"):
         with pytest.raises(InputError, match="the report directory"):
             check_reports(wrong)
+
+
+@pytest.mark.parametrize(
+    ("status", "becomes", "words"),
+    [
+        ("passed", "failed", "yet the case passes"),
+        ("failed", "unsupported", "checked for absence: it got through"),
+        ("inconclusive", "unsupported", "absence is not proven: it got through"),
+    ],
+)
+def test_what_is_declared_unsupported_must_not_pass(status: str, becomes: str, words: str) -> None:
+    failure = "over-blocking" if status == "failed" else None
+    line = judge_absence(lines.case("g/a", status, reason="it got through", failure=failure), "audit: no")
+    assert line["status"] == becomes
+    assert line["failure"] == ("declared unsupported and works" if becomes == "failed" else None)
+    assert words in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("has", "lacks", "needs", "checked"),
+    [
+        (("mtls",), ("audit",), ("audit", "mtls"), True),
+        (("mtls",), ("audit",), ("audit", "dry-run"), False),  # the profile says nothing of dry-run
+        (("mtls",), ("audit",), ("audit", "mesh-wide"), False),  # which the suite may not do there
+        (("mtls",), ("mesh-wide",), ("mesh-wide",), False),
+    ],
+)
+def test_what_is_tried_where_it_is_unsupported(
+    has: tuple[str, ...], lacks: tuple[str, ...], needs: tuple[str, ...], checked: bool
+) -> None:
+    declared = replace(profile(), features=has, unsupported=dict.fromkeys(lacks, "no"))
+    scenario = replace(load_scenarios()[0], features=needs)
+    assert is_checked(scenario, declared) is checked
