@@ -38,13 +38,16 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         return None
     details = str(line.get("termination_details") or "")
     denied = DENIED.search(details)
-    policy, rule = _named(denied["name"] if denied else line.get("allowed_by"))
+    # Envoy's flag for a connection that an external authorizer denied, or did not answer for.
+    by_authorizer = "UAEX" in str(line.get("response_flags") or "").split(",")
+    decider = line.get("custom_policy") if by_authorizer else line.get("allowed_by")
+    policy, rule = _named(denied["name"] if denied else decider)
     shadow = line.get("dry_run") or {}
     return AccessEntry(
         workload=workload,
         source_ip=str(line.get("source_ip", "")),
         destination_port=int(line.get("destination_port") or 0),
-        denied=denied is not None,
+        denied=denied is not None or by_authorizer,
         policy=policy,
         rule=rule,
         dry_run_allow=str(shadow.get("allow_result") or ""),
@@ -53,7 +56,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         dry_run_deny_policy=_named(shadow.get("deny_policy"))[0],
         audited_by=_named(line.get("audit_policy"))[0],
         refused=REFUSALS.get(details, ""),
-        termination_details=details,
+        termination_details=str(line.get("response_details") or "") if by_authorizer else details,
     )
 
 

@@ -36,6 +36,7 @@ from conformance.scenario_reader import load_scenarios
 from conformance.stage import (
     Choice,
     Cluster,
+    bring_authorizer,
     choose_here,
     close_rig,
     environment,
@@ -45,6 +46,7 @@ from conformance.stage import (
     start,
 )
 from conformance.topology import Names
+from conformance.verdict import Status
 
 __all__ = ["Campaign", "Options", "Owner"]
 
@@ -110,6 +112,12 @@ class Campaign:
             raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
             renew_barrier(self.rig)
+            try:
+                if "custom" in scenario.features:
+                    bring_authorizer(self.rig, manifests=self.options.manifests)
+            except ConformanceError as error:
+                inconclusive = {"status": Status.INCONCLUSIVE.value, "reason": str(error)}
+                return case_line(scenario, worker=self.worker, result=inconclusive)
             result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
         return deviate(line, self.profile, datetime.now(UTC).date())

@@ -86,6 +86,7 @@ class Rig:
         self.logbook = LogBook()
         self.access = AccessBook()
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
+        self.has_authorizer = False  # brought by the first case that needs it
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
