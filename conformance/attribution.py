@@ -40,7 +40,8 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
     denied = DENIED.search(details)
     # Envoy's flag for a connection that an external authorizer denied, or did not answer for.
     by_authorizer = "UAEX" in str(line.get("response_flags") or "").split(",")
-    decider = line.get("custom_policy") if by_authorizer else line.get("allowed_by")
+    authorizer = str(line.get("response_details") or "UAEX") if by_authorizer else ""
+    decider = line.get("custom_policy") if authorizer else line.get("allowed_by")
     policy, rule = _named(denied["name"] if denied else decider)
     shadow = line.get("dry_run") or {}
     return AccessEntry(
@@ -48,6 +49,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         source_ip=str(line.get("source_ip", "")),
         destination_port=int(line.get("destination_port") or 0),
         denied=denied is not None or by_authorizer,
+        authorizer=authorizer,
         policy=policy,
         rule=rule,
         dry_run_allow=str(shadow.get("allow_result") or ""),
@@ -56,7 +58,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         dry_run_deny_policy=_named(shadow.get("deny_policy"))[0],
         audited_by=_named(line.get("audit_policy"))[0],
         refused=REFUSALS.get(details, ""),
-        termination_details=str(line.get("response_details") or "") if by_authorizer else details,
+        termination_details=f"{authorizer}[{decider}]" if authorizer else details,
     )
 
 

@@ -97,12 +97,16 @@ class AccessEntry:
     dry_run_deny_policy: str = ""
     audited_by: str = ""  # namespace/name of the AUDIT policy that matched
     refused: str = ""  # why the connection was closed before any policy was asked
+    authorizer: str = ""  # how an external authorizer ended it: ext_authz_denied | ext_authz_error
     termination_details: str = ""
 
     def describe(self) -> str:
         if self.refused:
             return f"refused before any policy was asked: {self.refused}"
         verb = "denied" if self.denied else "allowed"
+        if self.authorizer:
+            verb = f"denied by an external authorizer ({self.authorizer})"
+            return f"{verb} for {self.policy} rule {self.rule}" if self.policy else verb
         if not self.policy:
             return f"{verb}, matched no policy"
         rule = "" if self.rule is None else f" rule {self.rule}"

@@ -206,7 +206,8 @@ def _attribution(
     if expectation.by:
         denied = expectation.outcome is not Outcome.SUCCEEDED
         policy = _policy_name(hand, expectation.by)
-        decision = Decision(denied=denied, policy=policy, rule=expectation.by.rule)
+        custom = expectation.by.policy is not None and hand.is_custom(expectation.by.policy)
+        decision = Decision(denied=denied, policy=policy, rule=expectation.by.rule, custom=custom)
         found.append(judge_attribution(decision, entries, wanted=wanted))
     elif expectation.outcome is Outcome.REJECTED and rig.pods[lane.workload].sidecar:
         # A connection that ends before it reaches the workload's sidecar looks the same to its client.

@@ -90,6 +90,7 @@ class Decision:
     denied: bool
     policy: str | None
     rule: int | None = None
+    custom: bool = False  # it is a CUSTOM policy: an external authorizer has the word
 
     def describe(self) -> str:
         verb = "denied" if self.denied else "allowed"
@@ -221,6 +222,9 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
     for entry in entries:
         same_policy = decision.policy in (ANY, entry.policy or None)
         same_rule = decision.rule is None or entry.rule == decision.rule
+        if entry.authorizer and not entry.policy:
+            # Istio's log tells that an authorizer denied it, and not for which policy.
+            same_policy = same_rule = decision.custom or decision.policy == ANY
         # A refusal before the policies is a denial, but never the one that a policy promises.
         promised = decision.denied and decision.policy == ANY if entry.refused else same_policy and same_rule
         denied = entry.denied or bool(entry.refused)

@@ -32,7 +32,7 @@ def problems(file: Path, text: str) -> str:
         ("denials: [closed, reset, banner]", "denials: closed", "must be a list of texts"),
         ("denials: [closed, reset, banner]", "", "'denials' is missing"),
         ("awaited_kinds: [AuthorizationPolicy, ", "awaited_kinds: [", "lacks AuthorizationPolicy"),
-        ("features:\n", "features:\n- custom\n", "declared and unsupported at once"),
+        ("features:\n", "features:\n- routing\n", "declared and unsupported at once"),
         ("{time_to_enforce_p95: 1000}", "{time_to_enforce_p95: soon}", "must be a number of 0 or more"),
         ("{time_to_enforce_p95: 1000}", "[1000]", "'budgets' must be a mapping"),
         ("rounds: 3", "rounds: 0", "'rounds' must be 1 or more"),
