@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from conformance.act import Body, run_function
+from conformance.authorizer import FEATURE, with_authorizer
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
@@ -36,7 +37,6 @@ from conformance.scenario_reader import load_scenarios
 from conformance.stage import (
     Choice,
     Cluster,
-    bring_authorizer,
     choose_here,
     close_rig,
     environment,
@@ -46,7 +46,6 @@ from conformance.stage import (
     start,
 )
 from conformance.topology import Names
-from conformance.verdict import Status
 
 __all__ = ["Campaign", "Options", "Owner"]
 
@@ -112,15 +111,17 @@ class Campaign:
             raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
             renew_barrier(self.rig)
-            try:
-                if "custom" in scenario.features:
-                    bring_authorizer(self.rig, manifests=self.options.manifests)
-            except ConformanceError as error:
-                inconclusive = {"status": Status.INCONCLUSIVE.value, "reason": str(error)}
-                return case_line(scenario, worker=self.worker, result=inconclusive)
-            result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
-        line = case_line(scenario, worker=self.worker, result=result.line)
+            result = self._play(scenario, self.rig, body)
+        line = case_line(scenario, worker=self.worker, result=result)
         return deviate(line, self.profile, datetime.now(UTC).date())
+
+    def _play(self, scenario: Scenario, rig: Rig, body: Body | None) -> Line:
+        def play() -> Line:
+            return (run_function(scenario, rig, body) if body else run_case(scenario, rig)).line
+
+        if FEATURE in scenario.features:
+            return with_authorizer(rig, play, manifests=self.options.manifests)
+        return play()
 
     def sentences(self) -> dict[str, str]:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}

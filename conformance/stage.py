@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from conformance.barrier import Changes, EnforcerStatus
+from conformance.barrier import EnforcerStatus
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
 from conformance.cluster.install import (
     MANIFESTS,
-    install_authorizer,
     install_enforcer,
     install_workloads,
     remove_namespaces,
@@ -33,7 +32,6 @@ from conformance.topology import NAMESPACES, WORKLOADS, Names
 __all__ = [
     "Choice",
     "Cluster",
-    "bring_authorizer",
     "choose",
     "close_rig",
     "open_barrier",
@@ -202,20 +200,6 @@ def renew_barrier(rig: Rig) -> None:
     if isinstance(rig.barrier, EnforcerStatus) and rig.barrier.broken:
         rig.barrier.close()
         rig.barrier = open_barrier(rig.kube, rig.profile)
-
-
-def bring_authorizer(rig: Rig, *, manifests: Path = MANIFESTS) -> None:
-    """The external authorizer that the mesh configuration names, ready and known to the control plane; where
-    the mesh is not ours, its owner has brought it. For the first case that needs it, so that no other run
-    waits for it. Raises SetupError."""
-    profile = rig.profile
-    if rig.has_authorizer or not profile.install_enforcer:
-        return
-    written = install_authorizer(rig.kube, profile, manifests=manifests)
-    waited = rig.barrier.wait(Changes(written=written), pods=(), timeout=profile.deadlines.barrier)
-    if not waited.landed:
-        raise SetupError(f"the mesh does not know of the external authorizer: {waited.detail}")
-    rig.has_authorizer = True
 
 
 def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, Any]]:
