@@ -1,4 +1,4 @@
-"""The sample external authorizer of the feature `custom`: brought when first needed, the same all through a case.
+"""The sample authorizer of the feature `custom`: brought when first needed, the same all through a case.
 
 It is no part of the mesh under test. So where it was not there, or was started anew meanwhile, a case says
 nothing about the mesh. Where the mesh is not ours its owner has brought it, and nothing is known of it here.
