@@ -63,11 +63,14 @@ def parse_fields(workload: str, fields: Mapping[str, Any]) -> AccessEntry | None
     denied = next((found for text in details if (found := DENIED.search(text))), None)
     refused = next((REFUSALS[text] for text in details if text in REFUSALS), "")
     policy, rule = named(denied["name"]) if denied else ("", None)
+    # Envoy's flag for a connection that an external authorizer denied, or did not answer for.
+    by_authorizer = "UAEX" in str(fields.get("response_flags") or "").split(",")
     return AccessEntry(
         workload=workload,
         source_ip=source["ip"],
         destination_port=int(here["port"]),
-        denied=denied is not None,
+        denied=denied is not None or by_authorizer,
+        authorizer=(details[1] or "UAEX") if by_authorizer else "",
         policy=policy,
         rule=rule,
         names_allows=False,

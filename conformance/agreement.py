@@ -20,7 +20,7 @@ __all__ = ["BEYOND", "JUDGED", "compare", "disagreements"]
 
 JUDGED = ("AuthorizationPolicy", "PeerAuthentication")
 # What these change is not in the oracle, so their scenarios are not foretold.
-BEYOND = frozenset({"routing", "custom"})
+BEYOND = frozenset({"routing"})
 Key = tuple[str, str, str]
 
 

@@ -158,7 +158,11 @@ def _as_written(
     denied = expectation.outcome is not Outcome.SUCCEEDED
     if by := expectation.by:
         decision = Decision(
-            denied=denied, policy=_policy_name(hand, by), rule=by.rule, refused=by.peer_authentication
+            denied=denied,
+            policy=_policy_name(hand, by),
+            rule=by.rule,
+            refused=by.peer_authentication,
+            custom=by.policy is not None and hand.is_custom(by.policy),
         )
     elif expectation.outcome is Outcome.REJECTED:
         # A connection that ends before it reaches the workload's sidecar looks the same to its client.

@@ -42,13 +42,18 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         return None
     details = str(line.get("termination_details") or "")
     denied = DENIED.search(details)
-    policy, rule = named(denied["name"] if denied else line.get("allowed_by"))
+    # Envoy's flag for a connection that an external authorizer denied, or did not answer for.
+    by_authorizer = "UAEX" in str(line.get("response_flags") or "").split(",")
+    authorizer = str(line.get("response_details") or "UAEX") if by_authorizer else ""
+    decider = line.get("custom_policy") if authorizer else line.get("allowed_by")
+    policy, rule = named(denied["name"] if denied else decider)
     shadow = line.get("dry_run") or {}
     return AccessEntry(
         workload=workload,
         source_ip=str(line.get("source_ip", "")),
         destination_port=int(line.get("destination_port") or 0),
-        denied=denied is not None,
+        denied=denied is not None or by_authorizer,
+        authorizer=authorizer,
         policy=policy,
         rule=rule,
         dry_run_allow=str(shadow.get("allow_result") or ""),
@@ -57,7 +62,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         dry_run_deny_policy=named(shadow.get("deny_policy"))[0],
         audited_by=named(line.get("audit_policy"))[0],
         refused=REFUSALS.get(details, ""),
-        termination_details=details,
+        termination_details=f"{authorizer}[{decider}]" if authorizer else details,
     )
 
 

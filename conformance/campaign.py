@@ -19,6 +19,7 @@ from pathlib import Path
 from conformance.absence import is_checked, judge_absence
 from conformance.act import Body, run_function
 from conformance.attributing import settle_attribution
+from conformance.authorizer import FEATURE, with_authorizer
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
@@ -124,11 +125,19 @@ class Campaign:
             raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
             renew_barrier(self.rig)
-            result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
-        line = case_line(scenario, worker=self.worker, result=result.line)
+            result = self._play(scenario, self.rig, body)
+        line = case_line(scenario, worker=self.worker, result=result)
         if tried:
             return judge_absence(line, reason)
         return deviate(line, self.known, datetime.now(UTC).date())
+
+    def _play(self, scenario: Scenario, rig: Rig, body: Body | None) -> Line:
+        def play() -> Line:
+            return (run_function(scenario, rig, body) if body else run_case(scenario, rig)).line
+
+        if FEATURE in scenario.features:
+            return with_authorizer(rig, play, manifests=self.options.manifests)
+        return play()
 
     def sentences(self) -> dict[str, str]:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}

@@ -97,6 +97,7 @@ class AccessEntry:
     dry_run_deny_policy: str = ""
     audited_by: str = ""  # namespace/name of the AUDIT policy that matched
     refused: str = ""  # why the connection was closed before any policy was asked
+    authorizer: str = ""  # how an external authorizer ended it: ext_authz_denied | ext_authz_error
     termination_details: str = ""
     names_allows: bool = True  # whether this log names the rule of an allowed connection
 
@@ -104,6 +105,9 @@ class AccessEntry:
         if self.refused:
             return f"refused before any policy was asked: {self.refused}"
         verb = "denied" if self.denied else "allowed"
+        if self.authorizer:
+            verb = f"denied by an external authorizer ({self.authorizer})"
+            return f"{verb} for {self.policy} rule {self.rule}" if self.policy else verb
         if not self.policy:
             told = self.denied or self.names_allows
             return f"{verb}, matched no policy" if told else f"{verb}, by which rule is not told"

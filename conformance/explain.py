@@ -29,6 +29,7 @@ from conformance.topology import WORKLOADS, Names, Ref, Service, Workload, find_
 __all__ = ["Explanation", "Question", "as_json", "as_text", "explain"]
 
 KINDS = ("AuthorizationPolicy", "PeerAuthentication")
+UNDECIDED = "undecided"
 STEP = re.compile(r"[^.\[\]]+")
 
 
@@ -47,7 +48,8 @@ class Question:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     question: Question
-    decision: Decision
+    decision: Decision | None  # None: it hangs on what nobody here knows
+    undecided: str
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]  # documents that are no policies
 
@@ -90,12 +92,17 @@ def explain(file: Path, question: Question, mesh: Mesh) -> Explanation:
     connection = connect(
         question.source, workload, port, service=service, service_port=question.port, names=names
     )
+    decision, undecided = None, ""
     try:
         decision = decide(list(documents.values()), connection, mesh)
     except Undecided as error:
-        raise InputError(f"{file}:1: {error}") from None
+        undecided = str(error)
     return Explanation(
-        question=question, decision=decision, warnings=tuple(warnings), left_out=tuple(left_out)
+        question=question,
+        decision=decision,
+        undecided=undecided,
+        warnings=tuple(warnings),
+        left_out=tuple(left_out),
     )
 
 
@@ -157,21 +164,29 @@ def _line(node: Node, path: str) -> int:
 
 
 def as_text(explanation: Explanation) -> str:
-    decision, target = explanation.decision, explanation.question.target
-    lines = [f"{decision.verdict.value}: {explanation.question}", decision.why]
+    decision = explanation.decision
+    if decision is None:
+        lines = [f"{UNDECIDED}: {explanation.question}", explanation.undecided]
+    else:
+        lines = _decision_text(explanation.question, decision)
+    lines += [f"warning: {text}" for text in explanation.warnings]
+    lines += [f"left out, no policy: {text}" for text in explanation.left_out]
+    return "\n".join(lines)
+
+
+def _decision_text(question: Question, decision: Decision) -> list[str]:
+    lines = [f"{decision.verdict.value}: {question}", decision.why]
     if decision.verdict is not Verdict.REFUSED and decision.policies:
         who = decision.peer.principal if decision.peer else "unknown: plaintext carries no identity"
         lines += [f"the client's identity is {who}", ""]
         for policy in decision.policies:
-            lines += _policy_text(policy, target)
+            lines += _policy_text(policy, question.target)
     for action, shadow in (("ALLOW", decision.dry_run_allow), ("DENY", decision.dry_run_deny)):
         if shadow:
             lines.append(f"dry-run {action} {_shadow_text(shadow)}")
     if decision.audited:
         lines.append(f"AUDIT notes it: {_names(decision.audited)}")
-    lines += [f"warning: {text}" for text in explanation.warnings]
-    lines += [f"left out, no policy: {text}" for text in explanation.left_out]
-    return "\n".join(lines)
+    return lines
 
 
 def _policy_text(policy: PolicyFinding, target: Ref) -> list[str]:
@@ -190,7 +205,7 @@ def _policy_text(policy: PolicyFinding, target: Ref) -> list[str]:
 def _shadow_text(shadow: Shadow) -> str:
     verb = "would have allowed" if shadow.allowed else "would have denied"
     by = f" by {_names(shadow.matching)}" if shadow.matching else ", no rule matches"
-    unseen = "" if shadow.visible else " (not shown by the proxy: an enforced DENY ends the connection first)"
+    unseen = "" if shadow.visible else " (not shown by the proxy: CUSTOM or DENY ends the connection first)"
     return f"{verb} it{by}{unseen}"
 
 
@@ -200,11 +215,17 @@ def _names(rules: Sequence[RuleName]) -> str:
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
     decision, question = explanation.decision, explanation.question
-    return {
+    asked = {
         "from": str(question.source),
         "to": str(question.target),
         "port": question.port,
         "via": question.via,
+    }
+    notes = {"warnings": list(explanation.warnings), "left_out": list(explanation.left_out)}
+    if decision is None:
+        return {**asked, "verdict": UNDECIDED, "why": explanation.undecided, **notes}
+    return {
+        **asked,
         "verdict": decision.verdict.value,
         "why": decision.why,
         "by": [asdict(rule) for rule in decision.matching],
@@ -215,6 +236,5 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             "allow": asdict(decision.dry_run_allow) if decision.dry_run_allow else None,
             "deny": asdict(decision.dry_run_deny) if decision.dry_run_deny else None,
         },
-        "warnings": list(explanation.warnings),
-        "left_out": list(explanation.left_out),
+        **notes,
     }

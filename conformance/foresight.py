@@ -10,15 +10,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from conformance import placeholders
-from conformance.oracle import Connection, Destination, Mesh, Source
+from conformance.oracle import Authorizer, Connection, Destination, Mesh, Source
 from conformance.topology import WORKLOADS, Names, Ref, Service, Workload, find_service
 
-__all__ = ["ALIAS", "LABELS", "MESH", "NAMES", "connect", "pod_address", "resolve", "service_account"]
+__all__ = [
+    "ALIAS",
+    "AUTHORIZERS",
+    "LABELS",
+    "MESH",
+    "NAMES",
+    "connect",
+    "pod_address",
+    "resolve",
+    "service_account",
+]
 
 NAMES = Names(run="r0", worker="", root="authz-system")
 # Of the feature `trust-domain-alias`.
 ALIAS = "alias.example"
-MESH = Mesh(root_namespace=NAMES.root, aliases=(ALIAS,))
+# Of the feature `custom`: the mesh's providers, and the sample authorizer's rule (workloads/ext_authz.py).
+AUTHORIZERS: Mapping[str, Authorizer] = {
+    "conformance-grpc": Authorizer(denies=frozenset({9001})),
+    "conformance-grpc-down": Authorizer(answers=False),
+    "conformance-grpc-down-open": Authorizer(answers=False, fail_open=True),
+    "conformance-http": Authorizer(grpc=False),
+}
+MESH = Mesh(root_namespace=NAMES.root, aliases=(ALIAS,), authorizers=AUTHORIZERS)
 
 # Of the pods, from manifests/workloads.
 LABELS: Mapping[Ref, Mapping[str, str]] = {

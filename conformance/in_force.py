@@ -12,7 +12,7 @@ from typing import Any
 from conformance.agreement import BEYOND, JUDGED, compare
 from conformance.errors import ConformanceError
 from conformance.evidence import Outcome
-from conformance.foresight import ALIAS, connect
+from conformance.foresight import ALIAS, AUTHORIZERS, connect
 from conformance.oracle import Connection, Decision, Invalid, Mesh, Undecided, decide
 from conformance.rig import Rig
 from conformance.steps import Hand
@@ -51,6 +51,7 @@ def foretell(rig: Rig, hand: Hand, cases: Sequence[Case]) -> list[Answer]:
     mesh = Mesh(
         root_namespace=rig.names.root,
         aliases=(ALIAS,) if "trust-domain-alias" in rig.profile.features else (),
+        authorizers=AUTHORIZERS if "custom" in rig.profile.features else {},
     )
     return [_answer(rig, hand, case, documents, mesh) for case in cases]
 
@@ -98,8 +99,14 @@ def _answer(rig: Rig, hand: Hand, case: Case, documents: Sequence[Body], mesh: M
         outcome=decision.verdict.value,
         deciders=tuple((f"{rule.namespace}/{rule.name}", rule.rule) for rule in decision.matching),
         why=decision.why,
+        custom=_by_authorizer(decision),
     )
     return Answer(lane=lane, decision=decision, foretold=foretold, doubt=doubt, foreign=foreign)
+
+
+def _by_authorizer(decision: Decision) -> bool:
+    customs = {(item.namespace, item.name) for item in decision.policies if item.action == "CUSTOM"}
+    return any((rule.namespace, rule.name) in customs for rule in decision.matching)
 
 
 def _connection(rig: Rig, hand: Hand, lane: Lane) -> Connection:

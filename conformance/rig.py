@@ -93,6 +93,7 @@ class Rig:
         # How deciders are known: access-log, counters or unavailable; see `attributing.settle_attribution`.
         self.attribution = next(iter(profile.attribution), UNAVAILABLE)
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
+        self.has_authorizer = False  # brought by the first case that needs it
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
         self.watch: Watch | None = None  # the exposure watch that is on
         self.watched: list[tuple[Lane, str]] = []  # the probes of this case's watches, by nonce

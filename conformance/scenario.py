@@ -38,7 +38,7 @@ FEATURES: Mapping[str, str] = {
     "peer-authentication": "PeerAuthentication is honoured",
     "routing": "VirtualService and DestinationRule on TCP",
     "audit": "action AUDIT",
-    "custom": "action CUSTOM with an external authorizer",
+    "custom": "action CUSTOM with the external authorizers that docs/writing-a-scenario.md names",
     "own-control-plane": "the control plane may be stopped by the suite",
     "proxy-admin": "a sidecar's administration can be asked from its own container",
     "ipv6": "pods have IPv6 addresses",

@@ -16,7 +16,12 @@ from typing import Any, Protocol
 from conformance.barrier import EnforcerStatus
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
-from conformance.cluster.install import MANIFESTS, install_enforcer, install_workloads, remove_namespaces
+from conformance.cluster.install import (
+    MANIFESTS,
+    install_enforcer,
+    install_workloads,
+    remove_namespaces,
+)
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready
 from conformance.errors import InputError, ProbeError, SetupError

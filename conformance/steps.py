@@ -102,6 +102,14 @@ class Hand:
                 return f"{key.namespace}/{key.name}"
         return f"{self._rig.names.real('foo')}/{name}"
 
+    def is_custom(self, name: str) -> bool:
+        """Whether a CUSTOM policy of that name was applied."""
+        return any(
+            body["metadata"]["name"] == name and (body.get("spec") or {}).get("action") == "CUSTOM"
+            for body in self.applied
+            if "metadata" in body
+        )
+
     def make(self, step: Step) -> Made:
         """The change. Raises SetupError where the API gives no answer or does not know a kind."""
         made = Made()

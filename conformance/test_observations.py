@@ -23,6 +23,7 @@ OPEN = [row("sleep.foo", "tcp-echo.foo", 9000, outcome="succeeded")]
 BLANK_FROM = policy("blank-from", {"rules": [{"from": [], "to": []}]})
 MISSPELT = policy("misspelt", {"rules": [{"to": [{"operation": {"ports": ["9000"]}}], "form": []}]})
 NOT_BAR = policy("not-bar", {"rules": [{"from": [{"source": {"notNamespaces": ["${bar}"]}}]}]})
+ASK_HTTP = policy("ask", {"action": "CUSTOM", "provider": {"name": "conformance-http"}, "rules": [{}]})
 SILENT_SECONDS = 0.5
 UPSTREAM = "cluster.inbound-original-destination.upstream_cx_total"
 
@@ -167,6 +168,21 @@ def test_negative_identity(act: Act) -> None:
         "PLAIN-02",
         severity="high",
         seen="ALLOW with notNamespaces alone admitted a plaintext client",
+    )
+
+
+@pytest.mark.requirements("ORDER-11", features=["custom"])
+def test_http_authorizer(act: Act) -> None:
+    """A CUSTOM policy whose authorizer speaks HTTP leaves TCP ports open"""
+    table = [row("sleep.foo", "tcp-echo.foo", 9000, 9001, outcome="succeeded")]
+    act.begin(table)
+    warnings = act.apply(ASK_HTTP)
+    act.expect(table, what="the policy with an HTTP authorizer is in force")
+    act.observe(
+        "ORDER-11",
+        severity="high",
+        seen="CUSTOM with a provider of HTTP was ignored on TCP: every connection passed, and nobody was "
+        f"asked; the API warned: {'; '.join(warnings) or 'nothing'}",
     )
 
 

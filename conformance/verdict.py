@@ -96,6 +96,7 @@ class Decision:
     policy: str | None
     rule: int | None = None
     refused: bool = False  # by transport, before any policy was asked
+    custom: bool = False  # it is a CUSTOM policy: an external authorizer has the word
 
     def describe(self) -> str:
         if self.refused:
@@ -116,6 +117,7 @@ class Foretold:
     outcome: str
     deciders: tuple[tuple[str, int], ...]
     why: str
+    custom: bool = False  # an external authorizer had the word
 
     def describe(self) -> str:
         rules = " or ".join(f"{policy} rule {rule}" for policy, rule in self.deciders)
@@ -244,6 +246,9 @@ def judge_attribution(decision: Decision, entries: Sequence[AccessEntry], *, wan
     for entry in entries:
         same_policy = decision.policy in (ANY, entry.policy or None)
         same_rule = decision.rule is None or entry.rule == decision.rule
+        if entry.authorizer and not entry.policy:
+            # Istio's log tells that an authorizer denied it, and not for which policy.
+            same_policy = same_rule = decision.custom or decision.policy == ANY
         # A refusal before the policies is a denial, but never the one that a policy promises.
         promised = (decision.denied and decision.policy == ANY) or decision.refused
         if not entry.refused:
@@ -266,6 +271,8 @@ def judge_foretold(foretold: Foretold, entries: Sequence[AccessEntry], *, wanted
         named = {(entry.policy, entry.rule)} - {("", None)}
         told = outcome != "refused" and (outcome == "denied" or entry.names_allows)
         agrees = named <= set(foretold.deciders) and bool(named) is bool(foretold.deciders)
+        if entry.authorizer and not named:
+            agrees = foretold.custom  # Istio's log tells that an authorizer denied it, not for which policy
         if outcome != foretold.outcome or (told and not agrees):
             kind = "allowed" if outcome == "allowed" else "denied"
             return _failed(

@@ -304,7 +304,7 @@ class Controller:
             reaches.append(Reach(node=workload.node, in_sync=self._in_sync(workload.node), nack=nack))
         return conditions.judge(
             generation=int(document["metadata"].get("generation", 0)),
-            problem=self.world.rejected.get(key),
+            problem=self.world.rejected.get(key) or self.world.asks_nobody(key),
             malformed=key in self.world.malformed,
             dry_run=policy is not None and policy.dry_run,
             reaches=reaches,

@@ -10,8 +10,10 @@ from enforcer.destinations import Destination, Endpoint, destinations, read_endp
 from enforcer.kube import Json
 from enforcer.mesh import MeshOptions
 from enforcer.peer_authentication import Modes
-from enforcer.watch import Key
-from enforcer.xds import outbound
+from enforcer.providers import Provider
+from enforcer.watch import SERVICES, Key
+from enforcer.xds import authorizers, outbound
+from enforcer.xds.authorizers import Authorizer
 from enforcer.xds.outbound import Outbound
 
 
@@ -26,6 +28,7 @@ class Directory:
         self._changed: set[str] = set()
         self._destinations: dict[str, tuple[Destination, ...]] = {}
         self._built: dict[bool, Outbound] = {}
+        self._authorizers: dict[str, Authorizer] = {}
         self._generation = 0
 
     def set_service(self, key: Key, document: Json | None) -> None:
@@ -50,7 +53,7 @@ class Directory:
 
     @property
     def generation(self) -> int:
-        """A number that changes with the destinations."""
+        """A number that changes with the destinations and the ways to the authorizers."""
         self._refresh()
         return self._generation
 
@@ -69,6 +72,38 @@ class Directory:
         if _present(before) != _present(self._destinations):
             self._generation += 1
             self._built.clear()
+        found = {
+            provider.name: authorizer
+            for provider in self._options.extension_providers
+            if (authorizer := self._authorizer(provider)) is not None
+        }
+        if found != self._authorizers:
+            self._authorizers = found
+            self._generation += 1
+
+    def _authorizer(self, provider: Provider) -> Authorizer | None:
+        """None where its Service is not there."""
+        key = Key(kind=SERVICES.name, namespace=provider.namespace, name=provider.service)
+        service = self._services[provider.namespace].get(key)
+        if service is None:
+            return None
+        secured = (
+            destination
+            for destination in self._destinations.get(provider.namespace, ())
+            if (destination.host, destination.port) == (provider.host, provider.port)
+        )
+        return authorizers.build(
+            provider,
+            service,
+            next(secured, None),
+            trust=self._options.trust,
+            exempt=self._options.exempt,
+        )
+
+    def authorizers(self) -> Mapping[str, Authorizer]:
+        """The mesh's external authorizers whose Services there are, by the name of the provider."""
+        self._refresh()
+        return self._authorizers
 
     def outbound(self, *, ipv6: bool) -> Outbound:
         """What every sidecar is told of the way out."""

@@ -5,6 +5,10 @@ class EnforcerError(Exception):
     """Root of everything the enforcer raises on purpose."""
 
 
+class MeshError(EnforcerError):
+    """The mesh options cannot be used; the message names the option."""
+
+
 class PolicyError(EnforcerError):
     """A policy document says something that has no meaning.
 

@@ -9,11 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from enforcer.errors import EnforcerError
-
-
-class MeshError(EnforcerError):
-    """The mesh options cannot be used; the message names the option."""
+from enforcer.errors import MeshError
+from enforcer.providers import Provider, read_providers
 
 
 class Exempt(Enum):
@@ -59,6 +56,8 @@ class MeshOptions:
     trust_domain_aliases: tuple[str, ...] = ()
     certificate_seconds: int = 24 * 3600
     """How long a workload's certificate is valid; it is replaced after half of that."""
+    extension_providers: tuple[Provider, ...] = ()
+    """The external authorizers that CUSTOM policies may name."""
 
     @property
     def trust(self) -> Trust:
@@ -92,6 +91,8 @@ def _typed(key: str, name: str, value: object) -> object:
         except ValueError:
             choices = " or ".join(choice.value for choice in Exempt)
             raise MeshError(f"mesh option {key} must be {choices}, not {value!r}") from None
+    if name == "extension_providers":
+        return read_providers(value)
     if isinstance(default, tuple):
         if not isinstance(value, list):
             raise MeshError(f"mesh option {key} must be a list, not {value!r}")

@@ -1,6 +1,6 @@
 """AuthorizationPolicy as the enforcer thinks of it, and how a document becomes one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -67,6 +67,8 @@ class Policy:
     targets_gateway: bool = False
     """Bound by targetRef or targetRefs: not for sidecars."""
     rules: tuple[Rule, ...] = ()
+    provider: str = ""
+    """Of CUSTOM: the external authorizer, by its name in the mesh configuration."""
     dry_run: bool = False
     unsupported: tuple[str, ...] = ()
     """Why this enforcer cannot enforce it, one sentence each; empty = it can."""
@@ -103,6 +105,8 @@ def examine(document: Mapping[str, object]) -> tuple[Policy, tuple[PolicyError, 
     scopes = [*(["selector"] if selector is not None else []), *targets]
     if len(scopes) > 1:
         problems.append(PolicyError("spec", f"only one of {scopes[0]} and {scopes[1]} can be set"))
+    provider = _provider(spec, problems)
+    dry_run = _dry_run(metadata, problems)
     policy = Policy(
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
@@ -116,13 +120,13 @@ def examine(document: Mapping[str, object]) -> tuple[Policy, tuple[PolicyError, 
             _rule(item, f"spec.rules[{index}]", problems)
             for index, item in enumerate(as_list(spec.get("rules"), "spec.rules", problems))
         ),
-        dry_run=_dry_run(metadata, problems),
-        unsupported=(_CUSTOM,) if action is Action.CUSTOM else (),
+        provider=provider if action is Action.CUSTOM else "",
+        dry_run=dry_run,
+        unsupported=tuple(_beyond_custom(provider, dry_run)) if action is Action.CUSTOM else (),
     )
     return policy, tuple(problems)
 
 
-_CUSTOM = "spec.action: CUSTOM needs an external authorizer, which this enforcer cannot call"
 _SPEC = ("action", "selector", "targetRef", "targetRefs", "rules", "provider")
 
 
@@ -136,6 +140,25 @@ def _action(spec: Mapping[str, object], problems: Problems) -> Action:
         known = ", ".join(action.value for action in Action)
         problems.append(PolicyError("spec.action", f"{quote(written)} is not one of {known}"))
         return Action.DENY
+
+
+def _provider(spec: Mapping[str, object], problems: Problems) -> str:
+    provider = as_mapping(spec.get("provider"), "spec.provider", problems, known=("name",))
+    name = provider.get("name")
+    if name is not None and not isinstance(name, str):
+        problems.append(PolicyError("spec.provider.name", f"{quote(name)} is not a string"))
+    return name if isinstance(name, str) else ""
+
+
+def _beyond_custom(provider: str, dry_run: bool) -> Iterator[str]:
+    if not provider:
+        yield "spec.provider.name: CUSTOM needs the name of an external authorizer"
+    if dry_run:
+        yield not_for_trial(Action.CUSTOM)
+
+
+def not_for_trial(action: Action) -> str:
+    return f"metadata.annotations[{DRY_RUN_ANNOTATION}]: is for ALLOW and DENY only, not for {action.value}"
 
 
 def _dry_run(metadata: Mapping[str, object], problems: Problems) -> bool:

@@ -18,11 +18,13 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from enforcer import identity_matchers
+from enforcer import ext_authz, identity_matchers
 from enforcer.attributes import Layer
+from enforcer.ext_authz import RULE_PREFIX
 from enforcer.identity_matchers import meant
 from enforcer.mesh import Trust
 from enforcer.policy import Action, Clause, Condition, Policy, Rule
+from enforcer.providers import Provider
 
 FILTER_NAME = "envoy.filters.network.rbac"
 STAT_PREFIX = "tcp."
@@ -32,6 +34,11 @@ DRY_RUN_ALLOW_PREFIX = "istio_dry_run_allow_"
 DRY_RUN_DENY_PREFIX = "istio_dry_run_deny_"
 AUDIT_PREFIX = "audit_"
 ATTRIBUTION_PREFIX = "attribution_"
+CUSTOM_PREFIX = "istio_ext_authz_"
+
+UNUSABLE = "-deny-due-to-bad-CUSTOM-action"
+"""Ends the names of CUSTOM rules that deny because there is nobody to ask."""
+NO_PROVIDERS: Mapping[str, Provider] = {}
 
 METADATA_NAMESPACE = FILTER_NAME
 """Connection metadata that the filters leave for the access log stands here, under the keys below.
@@ -40,6 +47,7 @@ Results are `allowed` or `denied`; policies are ids as of `policy_id`, absent wh
 _RESULT, _POLICY = "shadow_engine_result", "shadow_effective_policy_id"
 ALLOWED_BY = ATTRIBUTION_PREFIX + _POLICY
 AUDITED_BY = AUDIT_PREFIX + _POLICY
+ASKED_BY = CUSTOM_PREFIX + _POLICY
 DRY_RUN_ALLOW_RESULT = DRY_RUN_ALLOW_PREFIX + _RESULT
 DRY_RUN_ALLOW_POLICY = DRY_RUN_ALLOW_PREFIX + _POLICY
 DRY_RUN_DENY_RESULT = DRY_RUN_DENY_PREFIX + _RESULT
@@ -48,14 +56,18 @@ DRY_RUN_DENY_POLICY = DRY_RUN_DENY_PREFIX + _POLICY
 
 def policy_id(policy: Policy, rule: int) -> str:
     """The name by which Envoy, the access log and `rbac_access_denied_matched_policy[...]` know a rule."""
-    return f"ns[{policy.namespace}]-policy[{policy.name}]-rule[{rule}]"
+    name = f"ns[{policy.namespace}]-policy[{policy.name}]-rule[{rule}]"
+    return f"{RULE_PREFIX}{policy.provider}-{name}" if policy.action is Action.CUSTOM else name
 
 
-def network_filters(policies: Sequence[Policy], *, trust: Trust) -> list[Filter]:
+def network_filters(
+    policies: Sequence[Policy], *, trust: Trust, providers: Mapping[str, Provider] = NO_PROVIDERS
+) -> list[Filter]:
     """The filters of a workload that these policies govern, to stand before tcp_proxy; none = open.
 
-    Order: AUDIT, DENY, ALLOW, attribution. Enforced policies are a filter's rules, dry-run ones its shadow
-    rules, which count and log but never close. One set of policies always gives the same bytes.
+    Order: CUSTOM, AUDIT, DENY, ALLOW, attribution. Enforced policies are a filter's rules, dry-run ones its
+    shadow rules, which count and log but never close. One set of policies always gives the same bytes.
+    `providers`: the external authorizers that can be found, by name.
 
     The same filters serve connections with and without mutual TLS: without it the peer has no identity, so
     what asks for one never matches, and what excludes one does.
@@ -80,7 +92,32 @@ def network_filters(policies: Sequence[Policy], *, trust: Trust) -> list[Filter]
         # Only admitted connections come past the ALLOW filter: its copy names what admitted them.
         _filter(rules=None, shadow_rules=allow, shadow_prefix=ATTRIBUTION_PREFIX),
     ]
-    return [item for item in filters if item is not None]
+    enforced = [item for item in filters if item is not None]
+    return [*_custom_filters(plan, trust, providers), *enforced]
+
+
+def _custom_filters(
+    policies: Sequence[Policy], trust: Trust, providers: Mapping[str, Provider]
+) -> list[Filter]:
+    """The filters of the CUSTOM policies: one that finds their rules, and one that asks the authorizer.
+
+    As in Istio a workload has one authorizer; where its policies name several, or one that cannot be found,
+    what their rules match is denied. One that speaks HTTP is never asked on TCP, and nothing is denied.
+    """
+    rules = _rules(policies, trust, Action.CUSTOM)
+    named = {policy.provider for policy in policies if policy.action is Action.CUSTOM}
+    provider = providers.get(next(iter(named))) if len(named) == 1 else None
+    if rules is None or (provider is not None and not provider.grpc):
+        return []
+    if provider is None:
+        unusable = RBAC(
+            action=RBAC.DENY, policies={f"{name}{UNUSABLE}": rule for name, rule in rules.policies.items()}
+        )
+        denying = _filter(rules=unusable, shadow_rules=None, shadow_prefix="")
+        return [denying] if denying else []
+    finding = _filter(rules=None, shadow_rules=rules, shadow_prefix=CUSTOM_PREFIX)
+    asking = ext_authz.ask(provider, metadata=METADATA_NAMESPACE, key=ASKED_BY)
+    return [finding, asking] if finding else []
 
 
 def _fail_closed(policy: Policy) -> Policy:
@@ -94,7 +131,12 @@ def _fail_closed(policy: Policy) -> Policy:
     return replace(policy, action=action, rules=(Rule(),))
 
 
-_RBAC_ACTIONS = {Action.ALLOW: RBAC.ALLOW, Action.DENY: RBAC.DENY, Action.AUDIT: RBAC.LOG}
+_RBAC_ACTIONS = {
+    Action.ALLOW: RBAC.ALLOW,
+    Action.DENY: RBAC.DENY,
+    Action.AUDIT: RBAC.LOG,
+    Action.CUSTOM: RBAC.DENY,
+}
 
 
 def _rules(
@@ -119,7 +161,7 @@ def _rules(
 
 
 # "On a TCP connection an ALLOW rule with an HTTP-only field is ignored as a whole, so less is allowed; in any
-# other rule only the HTTP-only condition is ignored, so more is denied (or audited)."
+# other rule only the HTTP-only condition is ignored, so more is denied (or audited, or asked about)."
 def without_http(rule: Rule, action: Action) -> Rule | None:
     """The rule as it stands on plain TCP; None where it is dropped."""
     if action is Action.ALLOW:

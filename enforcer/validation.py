@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from enforcer import peer_authentication
 from enforcer.attributes import Layer
-from enforcer.policy import DRY_RUN_ANNOTATION, Action, Clause, Policy, examine
+from enforcer.policy import DRY_RUN_ANNOTATION, Action, Clause, Policy, examine, not_for_trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ def _review_authorization_policy(document: Mapping[str, object]) -> Verdict:
     if not any(problem.path == "spec.action" for problem in problems):
         errors += _action_errors(policy, document)
     errors += policy.unsupported
+    # A trial of CUSTOM is wrong in two ways at once, with one sentence.
+    errors = list(dict.fromkeys(errors))
     return Verdict(errors=tuple(errors), warnings=() if errors else tuple(_warnings(policy)))
 
 
@@ -52,12 +54,10 @@ def _action_errors(policy: Policy, document: Mapping[str, object]) -> Iterator[s
     spec = _mapping(document, "spec")
     if policy.action in (Action.DENY, Action.CUSTOM) and not spec.get("rules"):
         yield f"spec.rules: {action} without rules never matches; write rules: [{{}}] to match everything"
-    if policy.action is Action.CUSTOM and not _mapping(spec, "provider").get("name"):
-        yield "spec.provider.name: CUSTOM needs the name of an external authorizer"
     if policy.action is not Action.CUSTOM and spec.get("provider") is not None:
         yield f"spec.provider: belongs to action CUSTOM only, not to {action}"
     if policy.action in (Action.AUDIT, Action.CUSTOM) and _has_dry_run(document):
-        yield f"metadata.annotations[{DRY_RUN_ANNOTATION}]: is for ALLOW and DENY only, not for {action}"
+        yield not_for_trial(policy.action)
     if policy.action is Action.CUSTOM:
         for index, key in _identity_keys(policy):
             yield f"spec.rules[{index}]: {key} cannot be matched under action CUSTOM"

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from enforcer import peer_authentication, policy, select
 from enforcer.destinations import FINISHED, Endpoint
 from enforcer.directory import Directory
+from enforcer.documents import quote
 from enforcer.errors import PolicyError
 from enforcer.inject import SIDECAR
 from enforcer.kube import Json
 from enforcer.mesh import MeshOptions
 from enforcer.peer_authentication import Modes, PeerAuthentication
-from enforcer.policy import Policy
+from enforcer.policy import Action, Policy
 from enforcer.watch import (
     NAMESPACES,
     PEER_AUTHENTICATIONS,
@@ -195,6 +196,7 @@ class World:
             trust=self._options.trust,
             exempt=self._options.exempt,
             ipv6=ipv6,
+            authorizers=self._directory.authorizers(),
         )
         self._snapshots[node, ipv6] = (basis, snapshot)
         return snapshot
@@ -223,8 +225,34 @@ class World:
             )
         )
 
+    def asks_nobody(self, key: Key) -> str | None:
+        """Why a CUSTOM policy's authorizer is not asked; None where it is, and for other policies."""
+        found = self._policies[key.namespace].get(key)
+        if found is None or found.action is not Action.CUSTOM or found.targets_gateway:
+            return None
+        others = {
+            other.provider
+            for workload in self.selected(key)
+            for other in self.governing(workload)
+            if other.action is Action.CUSTOM and not other.unsupported
+        } - {found.provider}
+        path, name, authorizers = "spec.provider.name", quote(found.provider), self._directory.authorizers()
+        if others:
+            names = ", ".join(map(quote, sorted(others)))
+            return f"{path}: {name} stands beside {names} on one workload, {_DENIED}"
+        if not any(provider.name == found.provider for provider in self._options.extension_providers):
+            return f"{path}: the mesh configuration has no extension provider {name}, {_DENIED}"
+        if found.provider not in authorizers:
+            return f"{path}: the Service of {name} does not exist, {_DENIED}"
+        if not authorizers[found.provider].provider.grpc:
+            return f"{path}: {name} speaks HTTP, so on TCP the policy is ignored and denies nothing"
+        return None
+
     def policy(self, key: Key) -> Policy | None:
         return self._policies[key.namespace].get(key)
+
+
+_DENIED = "so what the rules match is denied"
 
 
 def _meaning(parsed: Policy | None) -> Policy | None:

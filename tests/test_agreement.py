@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from conformance import agreement
 from conformance.agreement import disagreements
-from conformance.foresight import LABELS, service_account
+from conformance.foresight import AUTHORIZERS, LABELS, MESH, service_account
+from conformance.oracle import Authorizer
 from conformance.reading import Problems
 from conformance.scenario_reader import load_file, load_scenarios
 from conformance.topology import WORKLOADS
+from conformance.workloads import ext_authz
 
 MANIFESTS = Path(__file__).parent.parent / "manifests" / "workloads"
 CASE = """\
@@ -168,7 +172,7 @@ def test_agreement(tmp_path: Path, steps: str) -> None:
         ),
         (
             "- apply: [custom]\n  expect:\n" + PATH + "ports: [9000], outcome: succeeded}",
-            "it cannot tell: ",
+            "CUSTOM foo-r0-uno/custom rule 0 matches, and the mesh knows no external authorizer x",
         ),
     ],
 )
@@ -180,7 +184,32 @@ def test_disagreement(tmp_path: Path, steps: str, message: str) -> None:
 
 def test_what_is_beyond_the_oracle_is_left_to_the_run(tmp_path: Path) -> None:
     steps = "- apply: [custom]\n  expect:\n" + PATH + "ports: [9000], outcome: succeeded}"
-    assert found(tmp_path, steps, features="custom") == []
+    assert found(tmp_path, steps, features="routing") == []
+
+
+def test_what_the_oracle_cannot_tell_is_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "MESH", replace(MESH, authorizers=None))
+    steps = "- apply: [custom]\n  expect:\n" + PATH + "ports: [9000], outcome: succeeded}"
+    [told] = found(tmp_path, steps, features="custom")
+    assert "it cannot tell: CUSTOM foo-r0-uno/custom rule 0 matches" in told
+
+
+def test_authorizers_are_those_of_the_mesh_configuration_and_of_the_sample() -> None:
+    [mesh] = [
+        yaml.safe_load(body["data"]["mesh.yaml"])
+        for body in yaml.safe_load_all((MANIFESTS.parent / "enforcer" / "20-mesh.yaml").read_text())
+    ]
+    declared = {}
+    for provider in mesh["extensionProviders"]:
+        grpc = provider.get("envoyExtAuthzGrpc")
+        up = (grpc or {}).get("port") == ext_authz.PORT
+        declared[provider["name"]] = Authorizer(
+            grpc=grpc is not None,
+            answers=up or grpc is None,
+            fail_open=(grpc or {}).get("failOpen", False),
+            denies=ext_authz.DENIED_PORTS if up else None,
+        )
+    assert declared == AUTHORIZERS
 
 
 def test_it_agrees_with_every_scenario_here() -> None:

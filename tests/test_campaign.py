@@ -12,6 +12,7 @@ from conformance.absence import is_checked, judge_absence
 from conformance.campaign import check_reports
 from conformance.deviations import KnownDeviation, check_deviations, deviate, stale
 from conformance.errors import InputError
+from conformance.profile import find_profile, load_profile
 from conformance.record import exit_code
 from conformance.scenario_reader import load_scenarios
 from tests import lines
@@ -164,6 +165,8 @@ def test_what_is_declared_unsupported_must_not_pass(status: str, becomes: str, w
 def test_what_is_tried_where_it_is_unsupported(
     has: tuple[str, ...], lacks: tuple[str, ...], needs: tuple[str, ...], checked: bool
 ) -> None:
-    declared = replace(profile(), features=has, unsupported=dict.fromkeys(lacks, "no"))
+    declared = replace(
+        load_profile(find_profile("bundled")), features=has, unsupported=dict.fromkeys(lacks, "no")
+    )
     scenario = replace(load_scenarios()[0], features=needs)
     assert is_checked(scenario, declared) is checked

@@ -89,6 +89,33 @@ def test_dry_run_results_are_read() -> None:
     assert entry.audited_by == ""
 
 
+ASKED = "istio-ext-authz-some-provider-ns[f]-policy[c]-rule[1]"
+
+
+@pytest.mark.parametrize("details", ["ext_authz_denied", "ext_authz_error"])
+def test_what_an_external_authorizer_ended_is_a_denial_by_the_rule_that_asked(details: str) -> None:
+    line = access(response_flags="UAEX", response_details=details, custom_policy=ASKED, allowed_by=None)
+    entry = parse_entry("tcp-echo.foo", line)
+    assert entry is not None
+    assert (entry.denied, entry.policy, entry.rule, entry.authorizer) == (True, "f/c", 1, details)
+    assert entry.termination_details == f"{details}[{ASKED}]"
+    assert entry.describe() == f"denied by an external authorizer ({details}) for f/c rule 1"
+
+
+def test_what_an_external_authorizer_admitted_is_not_its_decision() -> None:
+    line = access(custom_policy=ASKED, allowed_by="ns[f]-policy[a]-rule[0]", response_details=None)
+    entry = parse_entry("tcp-echo.foo", line)
+    assert entry is not None
+    assert (entry.denied, entry.policy, entry.authorizer) == (False, "f/a", "")
+
+
+def test_a_rule_that_denies_because_nobody_can_be_asked_is_named() -> None:
+    details = f"rbac_access_denied_matched_policy[{ASKED}-deny-due-to-bad-CUSTOM-action]"
+    entry = parse_entry("tcp-echo.foo", access(termination_details=details))
+    assert entry is not None
+    assert (entry.denied, entry.policy, entry.rule, entry.authorizer) == (True, "f/c", 1, "")
+
+
 def test_the_audit_policy_is_read() -> None:
     entry = parse_entry("tcp-echo.foo", access(audit_policy="ns[f]-policy[a]-rule[0]"))
     assert entry is not None

@@ -81,6 +81,30 @@ def test_json_has_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["dry_run"]["allow"] is None
 
 
+CUSTOM = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask}
+spec: {action: CUSTOM, provider: {name: mine}, rules: [{to: [{operation: {ports: ["9000"]}}]}]}
+"""
+
+
+def test_what_an_authorizer_decides_is_said_to_be_its_decision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text, _ = run(tmp_path, capsys, CUSTOM, *TO, "--port", "9000")
+    assert code == 0
+    assert text.splitlines() == [
+        "undecided: sleep.foo -> tcp-echo.foo:9000",
+        "CUSTOM foo/ask rule 0 matches: the answer of the external authorizer mine decides. What it denies "
+        "is denied; what it admits is allowed, because no ALLOW policy governs it and no DENY rule matches",
+    ]
+    _, text, _ = run(tmp_path, capsys, CUSTOM, *TO, "--port", "9000", "--format", "json")
+    assert json.loads(text)["verdict"] == "undecided"
+    _, text, _ = run(tmp_path, capsys, CUSTOM, *TO, "--port", "9001")
+    assert text.startswith("allowed: ")
+
+
 def test_a_refusal_by_transport(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strict = (
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"

@@ -70,7 +70,7 @@ def judge(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, outcome: Outcome, by: By 
     monkeypatch.setattr("conformance.look.foretell", lambda *_: [])
     monkeypatch.setattr("conformance.look._markers", lambda *_: ("", alive, []))
     context = Context(begun=0, applied=0, baseline={cases[0].lane}, findings=[], forbidden=[])
-    hand: Any = SimpleNamespace(resolve=lambda text: text.replace("${foo}", "foo"))
+    hand: Any = SimpleNamespace(is_custom=lambda _: False, resolve=lambda text: text.replace("${foo}", "foo"))
     line: dict[str, Any] = {"rounds": [], "probes": [], "timings": {}}
     rig: Any = mesh
     return worst(look(rig, hand, cases, line, context))

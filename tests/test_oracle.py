@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 import conformance.oracle as oracle
-from conformance.oracle import Connection, Decision, Destination, Mesh, Source, Undecided, Verdict, decide
+from conformance.oracle import (
+    Authorizer,
+    Connection,
+    Decision,
+    Destination,
+    Mesh,
+    Source,
+    Undecided,
+    Verdict,
+    decide,
+)
 
 MESH = Mesh(root_namespace="root")
 SLEEP = Source(namespace="foo", service_account="sleep", ip="10.0.0.1", meshed=True)
@@ -314,10 +324,72 @@ def test_dry_run_policies_are_decided_among_themselves() -> None:
     assert not http.dry_run_allow.allowed
 
 
-def test_what_somebody_else_decides_is_not_guessed() -> None:
-    custom = policy("CUSTOM", [{}], spec={"provider": {"name": "x"}})
-    with pytest.raises(Undecided, match="external authorizer"):
-        asked(custom)
+AUTHORIZERS = {
+    "x": Authorizer(denies=frozenset({9001})),
+    "unknown-answer": Authorizer(),
+    "down": Authorizer(answers=False),
+    "open": Authorizer(answers=False, fail_open=True),
+    "http": Authorizer(grpc=False),
+}
+KNOWING = replace(MESH, authorizers=AUTHORIZERS)
+
+
+def custom(provider: str, *rules: dict[str, Any], name: str = "c") -> dict[str, Any]:
+    return policy("CUSTOM", list(rules) or [{}], name, spec={"provider": {"name": provider}})
+
+
+@pytest.mark.parametrize(
+    ("provider", "port", "verdict", "why"),
+    [
+        ("x", 9000, Verdict.ALLOWED, "no ALLOW policy"),
+        ("x", 9001, Verdict.DENIED, "the external authorizer x denies"),
+        ("nobody", 9000, Verdict.DENIED, "knows no external authorizer nobody"),
+        ("down", 9000, Verdict.DENIED, "down does not answer"),
+        ("open", 9001, Verdict.ALLOWED, "no ALLOW policy"),
+        ("http", 9001, Verdict.ALLOWED, "no ALLOW policy"),
+    ],
+)
+def test_custom(provider: str, port: int, verdict: Verdict, why: str) -> None:
+    decision = asked(custom(provider), port=port, mesh=KNOWING)
+    assert decision.verdict is verdict
+    assert why in decision.why
+    assert [str(rule) for rule in decision.matching] == (
+        ["foo/c rule 0"] if verdict is Verdict.DENIED else []
+    )
+
+
+def test_custom_comes_first_and_admits_nothing() -> None:
+    closing = [custom("x"), policy("DENY", [{}], "d"), policy("AUDIT", [{}], "u")]
+    tried = policy("ALLOW", [{}], "t", dry_run="true")
+    denied = asked(*closing, tried, port=9001, mesh=KNOWING)
+    assert [rule.name for rule in denied.matching] == ["c"]
+    assert denied.audited == ()
+    assert denied.dry_run_allow is not None
+    assert not denied.dry_run_allow.visible
+    assert [rule.name for rule in asked(*closing, mesh=KNOWING).matching] == ["d"]
+    assert asked(custom("x"), policy("ALLOW"), mesh=KNOWING).verdict is Verdict.DENIED
+    assert asked(custom("x"), policy("ALLOW", [{}]), port=9001, mesh=KNOWING).verdict is Verdict.DENIED
+
+
+def test_the_authorizer_is_asked_for_what_its_rules_match_only() -> None:
+    assert asked(custom("x", to("9000")), port=9001, mesh=KNOWING).verdict is Verdict.ALLOWED
+    assert asked(custom("nobody", to("9000")), port=9001, mesh=KNOWING).verdict is Verdict.ALLOWED
+    for rule in (rule for rule in HTTP if "equest" not in str(rule) or "headers" in str(rule)):
+        assert asked(custom("nobody", rule), mesh=KNOWING).verdict is Verdict.DENIED
+
+
+def test_a_workload_has_one_authorizer() -> None:
+    two = [custom("x", to("9000")), custom("open", to("9002"), name="b")]
+    assert "several external authorizers: open, x" in asked(*two, mesh=KNOWING).why
+    assert asked(*two, port=9002, mesh=KNOWING).verdict is Verdict.DENIED
+    assert asked(*two, port=9001, mesh=KNOWING).verdict is Verdict.ALLOWED
+
+
+@pytest.mark.parametrize(("provider", "mesh"), [("x", MESH), ("unknown-answer", KNOWING)])
+def test_what_somebody_else_decides_is_not_guessed(provider: str, mesh: Mesh) -> None:
+    custom = policy("CUSTOM", [{}], spec={"provider": {"name": provider}})
+    with pytest.raises(Undecided, match=r"the answer of the external authorizer .* decides"):
+        asked(custom, mesh=mesh)
     assert asked({**custom, "metadata": {"name": "p", "namespace": "bar"}}).verdict is Verdict.ALLOWED
 
 

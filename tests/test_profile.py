@@ -33,7 +33,7 @@ def problems(file: Path, text: str) -> str:
         ("denials: [closed, reset, banner]", "denials: closed", "must be a list of texts"),
         ("denials: [closed, reset, banner]", "", "'denials' is missing"),
         ("awaited_kinds: [AuthorizationPolicy, ", "awaited_kinds: [", "lacks AuthorizationPolicy"),
-        ("features:\n", "features:\n- custom\n", "declared and unsupported at once"),
+        ("features:\n", "features:\n- routing\n", "declared and unsupported at once"),
         ("time_to_enforce_p95: 5000", "time_to_enforce_p95: soon", "must be a number of 0 or more"),
         ("time_to_enforce_p95: 5000", "time_to_enforce_p99: 1000", "unknown key 'time_to_enforce_p99'"),
         ("{time_to_enforce_p95: 5000, time_to_recover_p95: 5000}", "[1000]", "'budgets' must be a mapping"),

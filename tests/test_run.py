@@ -59,9 +59,7 @@ class NoMesh:
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    profile = replace(
-        load_profile(find_profile("bundled")), attribution=(), injection_labels={}, rounds=2
-    )
+    profile = replace(load_profile(find_profile("bundled")), attribution=(), injection_labels={}, rounds=2)
     # Only what is never reached here: a deadline that a test has to wait for is its own to shorten.
     late = replace(
         profile.deadlines,

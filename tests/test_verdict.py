@@ -178,6 +178,27 @@ def test_the_right_rule_must_have_decided(decision: Decision, told: AccessEntry,
     assert judge_attribution(decision, [told], wanted=1).status is status
 
 
+@pytest.mark.parametrize(
+    ("decision", "policy", "passed"),
+    [
+        (Decision(denied=True, policy="f/c", rule=0, custom=True), "f/c", True),
+        (Decision(denied=True, policy="f/c", rule=1, custom=True), "f/c", False),
+        (Decision(denied=True, policy="f/d", rule=0), "f/c", False),
+        # A log that does not name the policy, as Istio's.
+        (Decision(denied=True, policy="f/c", rule=0, custom=True), "", True),
+        (Decision(denied=True, policy="f/d", rule=0), "", False),
+        (Decision(denied=True, policy=None), "", False),
+        (Decision(denied=True, policy=ANY), "", True),
+        (Decision(denied=False, policy="f/c", custom=True), "", False),
+    ],
+)
+def test_what_an_external_authorizer_denied(decision: Decision, policy: str, passed: bool) -> None:
+    rule = 0 if policy else None
+    told = entry(denied=True, policy=policy, rule=rule, authorizer="ext_authz_denied")
+    verdict = judge_attribution(decision, [told], wanted=1)
+    assert verdict.status is (Status.PASSED if passed else Status.FAILED)
+
+
 def test_a_silent_access_log_is_inconclusive() -> None:
     decision = Decision(denied=True, policy=None)
     assert judge_attribution(decision, [], wanted=1).status is Status.INCONCLUSIVE

@@ -8,16 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from conformance.cluster.kube import Kube
+from conformance.cluster.kube import Kube, ObjectKey
 from conformance.cluster.ready import Pods, wait_for_deployments
 from conformance.errors import InputError, SetupError
 from conformance.profile import Profile
 from conformance.reading import Node, Problems, read_documents
 from conformance.topology import NAMESPACES, WORKLOADS, Names
 
-__all__ = ["MANIFESTS", "check_manifests", "install_enforcer", "install_workloads", "remove_namespaces"]
+__all__ = [
+    "MANIFESTS",
+    "check_manifests",
+    "install_authorizer",
+    "install_enforcer",
+    "install_workloads",
+    "remove_namespaces",
+]
 
 MANIFESTS = Path(__file__).resolve().parent.parent.parent / "manifests"
+AUTHORIZER = "ext-authz.yaml"
 # What others need is created first; everything else in the order of the files.
 FIRST = ("CustomResourceDefinition", "Namespace", "ServiceAccount")
 MANAGED_BY = {"app.kubernetes.io/managed-by": "authz-conformance"}
@@ -54,8 +62,10 @@ def check_manifests(profile: Profile, manifests: Path) -> None:
     for room in ("crds", "enforcer") if profile.install_enforcer else ():
         if not read_manifests(sorted((manifests / room).glob("*.yaml"))):
             raise InputError(f"there is no manifest in {manifests / room}", hint="--manifests DIR")
-    names = sorted({item.name for item in WORKLOADS.values()})
-    read_manifests(manifests / "workloads" / f"{name}.yaml" for name in names)
+    files = {f"{item.name}.yaml" for item in WORKLOADS.values()}
+    if profile.install_enforcer:
+        files.add(AUTHORIZER)
+    read_manifests(manifests / "workloads" / file for file in sorted(files))
 
 
 def _apply_all(kube: Kube, documents: Iterable[dict[str, Any]], *, namespace: str = "") -> None:
@@ -75,6 +85,21 @@ def install_enforcer(kube: Kube, profile: Profile, *, manifests: Path = MANIFEST
     _apply_all(kube, documents, namespace=profile.root_namespace)
     names = {item["metadata"]["name"] for item in documents if item["kind"] == "Deployment"}
     wait_for_deployments(kube, profile.root_namespace, names, deadline=deadline)
+
+
+def install_authorizer(kube: Kube, profile: Profile, *, manifests: Path = MANIFESTS) -> dict[ObjectKey, str]:
+    """The sample authorizer beside the enforcer, ready; its Services with their resourceVersions. Raises
+    SetupError."""
+    written: dict[ObjectKey, str] = {}
+    for document in read_manifests([manifests / "workloads" / AUTHORIZER]):
+        key, answer = kube.apply(document, namespace=profile.root_namespace)
+        answer.or_raise(f"apply {key}")
+        if key.kind == "Service":
+            written[key] = str(answer.body["metadata"]["resourceVersion"])
+    deadline = time.monotonic() + profile.deadlines.ready
+    name = AUTHORIZER.removesuffix(".yaml")
+    wait_for_deployments(kube, profile.root_namespace, {name}, deadline=deadline)
+    return written
 
 
 def _await_established(kube: Kube, crds: list[dict[str, Any]], deadline: float) -> None:

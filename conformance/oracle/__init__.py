@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from conformance.oracle.decide import decide
 from conformance.oracle.facts import (
+    Authorizer,
     Connection,
     Decision,
     Destination,
@@ -26,6 +27,7 @@ from conformance.oracle.transport import Mode, mode_for
 from conformance.oracle.validate import validate
 
 __all__ = [
+    "Authorizer",
     "Connection",
     "Decision",
     "Destination",

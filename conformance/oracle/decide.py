@@ -1,8 +1,9 @@
-"""The decision: transport first, then DENY, then ALLOW; dry-run policies beside them, AUDIT only noted."""
+"""The decision: transport first, then CUSTOM, DENY, ALLOW; dry-run policies beside them, AUDIT only noted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from conformance.oracle.facts import (
@@ -26,7 +27,8 @@ __all__ = ["decide"]
 
 def decide(documents: Sequence[Mapping[str, Any]], connection: Connection, mesh: Mesh) -> Decision:
     """What must become of the connection under these AuthorizationPolicy and PeerAuthentication documents,
-    each with its namespace. Raises Invalid for a document that the API refuses, Undecided for CUSTOM."""
+    each with its namespace. Raises Invalid for a document that the API refuses, Undecided where the answer of
+    an external authorizer is not known."""
     destination, source = connection.destination, connection.source
     if not destination.injected:
         return Decision(
@@ -53,10 +55,67 @@ def decide(documents: Sequence[Mapping[str, Any]], connection: Connection, mesh:
         for item in documents
         if item.get("kind") == "AuthorizationPolicy"
     ]
-    return _weigh(found, peer)
+    decision = _weigh(found, peer)
+    customs = [item for item in found if item.governs and item.action == "CUSTOM"]
+    asking = _matching(customs)
+    denial = _ask(customs, asking, destination.port, decision, mesh) if asking else ""
+    return _denied_first(decision, asking, denial) if denial else decision
+
+
+def _ask(
+    customs: Sequence[PolicyFinding],
+    asking: tuple[RuleName, ...],
+    port: int,
+    otherwise: Decision,
+    mesh: Mesh,
+) -> str:
+    """Why CUSTOM denies a connection that its rules match; empty where it goes on to the other policies."""
+    who = f"CUSTOM {_names(asking)} matches"
+    names = sorted({item.provider for item in customs})
+    if len(names) > 1:
+        return f"{who}, and the workload has several external authorizers: {', '.join(names)}"
+    [name] = names
+    if mesh.authorizers is None:
+        raise _undecided(name, who, otherwise)
+    authorizer = mesh.authorizers.get(name)
+    if authorizer is None:
+        return f"{who}, and the mesh knows no external authorizer {name}"
+    if not authorizer.grpc:
+        return ""
+    if not authorizer.answers:
+        return "" if authorizer.fail_open else f"{who}, and the external authorizer {name} does not answer"
+    if authorizer.denies is None:
+        raise _undecided(name, who, otherwise)
+    return f"{who}, and the external authorizer {name} denies" if port in authorizer.denies else ""
+
+
+def _undecided(name: str, who: str, otherwise: Decision) -> Undecided:
+    rest = f"{otherwise.verdict.value}, because {otherwise.why}"
+    return Undecided(
+        f"{who}: the answer of the external authorizer {name} decides. What it denies is denied; what it "
+        f"admits is {rest}"
+    )
+
+
+def _denied_first(decision: Decision, asking: tuple[RuleName, ...], why: str) -> Decision:
+    """Nothing that stands behind CUSTOM sees the connection."""
+
+    def unseen(shadow: Shadow | None) -> Shadow | None:
+        return None if shadow is None else replace(shadow, visible=False)
+
+    return replace(
+        decision,
+        verdict=Verdict.DENIED,
+        why=why,
+        matching=asking,
+        audited=(),
+        dry_run_allow=unseen(decision.dry_run_allow),
+        dry_run_deny=unseen(decision.dry_run_deny),
+    )
 
 
 def _weigh(found: Sequence[PolicyFinding], peer: Identity | None) -> Decision:
+    """The decision of all but CUSTOM."""
     governing = [item for item in found if item.governs]
     enforced = [item for item in governing if not item.dry_run]
     allows = [item for item in enforced if item.action == "ALLOW"]
@@ -107,8 +166,6 @@ def _policy(
     metadata = document["metadata"]
     namespace, action = str(metadata.get("namespace", "")), str(valid.spec.get("action", "ALLOW"))
     why_not = _why_not(valid.spec, namespace, connection.destination, mesh)
-    if action == "CUSTOM" and not why_not:
-        raise Undecided(f"{namespace}/{metadata['name']}: an external authorizer decides, which is not asked")
     view = View(
         source=connection.source,
         destination=connection.destination,
@@ -127,6 +184,7 @@ def _policy(
         governs=not why_not,
         why=why_not or ("" if rules else "it has no rules, so it matches nothing"),
         rules=tuple(match_rule(rule, index, action, view) for index, rule in enumerate(rules)),
+        provider=str(valid.spec["provider"]["name"]) if action == "CUSTOM" else "",
     )
 
 

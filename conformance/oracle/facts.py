@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 __all__ = [
+    "Authorizer",
     "Connection",
     "Decision",
     "Destination",
@@ -27,10 +28,26 @@ class Undecided(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authorizer:
+    """An external authorizer that the mesh configuration names, and what it says: a fact, never guessed.
+
+    `denies`: the workload's ports that it denies connections to, None = not known. `answers` is False for one
+    that is down; then `fail_open` tells. `grpc` False: it speaks HTTP, and is not asked about TCP."""
+
+    denies: frozenset[int] | None = None
+    grpc: bool = True
+    answers: bool = True
+    fail_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
+    """`authorizers`: by the name of the provider; None = the mesh configuration is not known."""
+
     root_namespace: str = "istio-system"
     trust_domain: str = "cluster.local"
     aliases: tuple[str, ...] = ()
+    authorizers: Mapping[str, Authorizer] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +132,7 @@ class PolicyFinding:
     governs: bool
     why: str
     rules: tuple[RuleFinding, ...] = ()
+    provider: str = ""  # of CUSTOM: the authorizer that it asks
 
     @property
     def matching(self) -> tuple[RuleName, ...]:
@@ -128,7 +146,7 @@ class PolicyFinding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
     """What the dry-run policies of one action would have said, among themselves. `visible` is False where
-    the proxy never comes to that filter, because an enforced DENY ended the connection before it."""
+    the proxy never comes to that filter, because CUSTOM or an enforced DENY ended the connection first."""
 
     allowed: bool
     matching: tuple[RuleName, ...]

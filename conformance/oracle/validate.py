@@ -17,6 +17,7 @@ BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True)
 BOOLEANS |= dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
 SHAPES = {"AuthorizationPolicy": POLICY, "PeerAuthentication": PEER}
 IDENTITY = ("principals", "namespaces", "serviceAccounts", "trustDomains")
+END_USER = ("requestPrincipals", "notRequestPrincipals")
 HTTP_FIELDS = frozenset(
     name
     for plain in ("hosts", "methods", "paths", "requestPrincipals")
@@ -153,7 +154,7 @@ def _source(source: Mapping[str, Sequence[str]], path: str, action: str) -> None
     _filled(source, path)
     signed = {name: [name, f"not{name[0].upper()}{name[1:]}"] for name in (*IDENTITY, "ipBlocks")}
     if action == "CUSTOM":
-        for name in (field for key in IDENTITY for field in signed[key]):
+        for name in (*(field for key in IDENTITY for field in signed[key]), *END_USER):
             if name in source:
                 raise Invalid(f"{path}.{name}", "CUSTOM cannot be bound to identities")
     others = [*signed["principals"], *signed["namespaces"]]
@@ -188,7 +189,7 @@ def _condition(condition: Mapping[str, Any], path: str, action: str) -> None:
     key = condition["key"]
     if key not in KEYS and not BRACKETED.fullmatch(key):
         raise Invalid(f"{path}.key", f"{key!r} is not known" if key else "must not be empty")
-    if action == "CUSTOM" and key in IDENTITY_KEYS:
+    if action == "CUSTOM" and (key in IDENTITY_KEYS or key.startswith("request.auth.")):
         raise Invalid(f"{path}.key", "CUSTOM cannot be bound to identities")
     lists = {name: condition.get(name) or [] for name in ("values", "notValues")}
     if not any(lists.values()):

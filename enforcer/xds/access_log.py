@@ -38,6 +38,9 @@ INBOUND_FORMAT: Mapping[str, Any] = {
         "deny_policy": _metadata(rbac.DRY_RUN_DENY_POLICY),
     },
     "audit_policy": _metadata(rbac.AUDITED_BY),
+    # The CUSTOM rule by which an external authorizer was asked, and what came of it.
+    "custom_policy": _metadata(rbac.ASKED_BY),
+    "response_details": "%RESPONSE_CODE_DETAILS%",
     "peer_principal": "%DOWNSTREAM_PEER_URI_SAN%",
     # What was wrong with a handshake; on plaintext, that its first bytes were not one.
     "tls_error": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",

@@ -7,7 +7,7 @@ DISABLE     plaintext; TLS, the mesh's included, is the application's to underst
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
 from envoy.config.core.v3.base_pb2 import INBOUND
@@ -28,6 +28,7 @@ from enforcer import ports, rbac
 from enforcer.mesh import Trust
 from enforcer.peer_authentication import Mode, Modes
 from enforcer.policy import Policy
+from enforcer.providers import Provider
 from enforcer.xds import access_log
 from enforcer.xds.listeners import redirected, tcp_proxy
 from enforcer.xds.pack import network_filter, pack
@@ -40,9 +41,16 @@ EARLY_BYTES = 65536
 MUTUAL, TLS, PLAIN = "mutual-tls", "tls", "plaintext"
 
 
-def build(policies: Sequence[Policy], modes: Modes, *, trust: Trust, ipv6: bool) -> Listener:
-    """The inbound listener of a workload."""
-    filters = rbac.network_filters(policies, trust=trust)
+def build(
+    policies: Sequence[Policy],
+    modes: Modes,
+    *,
+    trust: Trust,
+    ipv6: bool,
+    providers: Mapping[str, Provider],
+) -> Listener:
+    """The inbound listener of a workload. `providers`: those of CUSTOM policies that can be found."""
+    filters = rbac.network_filters(policies, trust=trust, providers=providers)
     chains = [
         chain
         for port, mode in ((None, modes.default), *sorted(modes.ports.items()))

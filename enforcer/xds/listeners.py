@@ -45,12 +45,12 @@ def passthrough(name: str, exempt: Exempt, *, transport_socket: TransportSocket 
         lb_policy=Cluster.CLUSTER_PROVIDED,
         connect_timeout=Duration(seconds=CONNECT_SECONDS),
         circuit_breakers=CircuitBreakers(thresholds=[threshold]),
-        upstream_bind_config=_marked() if exempt is Exempt.MARK else None,
+        upstream_bind_config=marked() if exempt is Exempt.MARK else None,
         transport_socket=transport_socket,
     )
 
 
-def _marked() -> BindConfig:
+def marked() -> BindConfig:
     """Envoy's own connections carry the mark that capture lets pass."""
     option = SocketOption(
         description="exempt from capture",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from envoy.config.core.v3.address_pb2 import CidrRange
-from envoy.config.core.v3.base_pb2 import OUTBOUND
+from envoy.config.core.v3.base_pb2 import OUTBOUND, TransportSocket
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain, FilterChainMatch
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import UInt32Value
@@ -40,7 +40,7 @@ def build(destinations: Sequence[Destination], *, trust: Trust, exempt: Exempt, 
     clusters = [passthrough(TO_OUTSIDE, exempt)]
     chains = []
     for destination in destinations:
-        socket = client_socket(_uris(destination, trust), sni=server_name(destination))
+        socket = client_socket_of(destination, trust)
         clusters.append(passthrough(cluster_name(destination), exempt, transport_socket=socket))
         chains.append(_chain(destination))
     listener = redirected("outbound", ports.OUTBOUND, OUTBOUND, chains, ipv6=ipv6)
@@ -55,6 +55,11 @@ def cluster_name(destination: Destination) -> str:
 def server_name(destination: Destination) -> str:
     """The name in the TLS hello, `connection.sni` of the server's policies; spelt as in Istio."""
     return f"outbound_.{destination.port}_._.{destination.host}"
+
+
+def client_socket_of(destination: Destination, trust: Trust) -> TransportSocket:
+    """Mutual TLS to a Service, which must be one of its identities."""
+    return client_socket(_uris(destination, trust), sni=server_name(destination))
 
 
 def _uris(destination: Destination, trust: Trust) -> Iterable[str]:

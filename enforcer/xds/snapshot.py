@@ -16,7 +16,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from enforcer.mesh import Exempt, Trust
 from enforcer.peer_authentication import Modes
 from enforcer.policy import Policy
+from enforcer.xds import authorizers as authorizers_module
 from enforcer.xds import inbound
+from enforcer.xds.authorizers import Authorizer
 from enforcer.xds.inbound import TO_WORKLOAD
 from enforcer.xds.listeners import passthrough
 from enforcer.xds.outbound import Outbound
@@ -44,11 +46,18 @@ def build(
     trust: Trust,
     exempt: Exempt,
     ipv6: bool,
+    authorizers: Mapping[str, Authorizer],
 ) -> Snapshot:
-    """The snapshot of a workload that these policies govern. `ipv6`: its network has IPv6 addresses."""
-    listener = inbound.build(policies, modes, trust=trust, ipv6=ipv6)
+    """The snapshot of a workload that these policies govern. `ipv6`: its network has IPv6 addresses.
+    `authorizers`: the mesh's, by provider; only those that the policies name become part of it."""
+    providers = {name: authorizer.provider for name, authorizer in authorizers.items()}
+    listener = inbound.build(policies, modes, trust=trust, ipv6=ipv6, providers=providers)
     resources = {
-        CLUSTER_TYPE: (pack(passthrough(TO_WORKLOAD, exempt)), *outbound.clusters),
+        CLUSTER_TYPE: (
+            pack(passthrough(TO_WORKLOAD, exempt)),
+            *authorizers_module.clusters(policies, authorizers),
+            *outbound.clusters,
+        ),
         LISTENER_TYPE: (pack(listener), outbound.listener),
     }
     versions = {kind: digest(messages) for kind, messages in resources.items()}

@@ -1,6 +1,6 @@
 """Pods that ask a control plane for their configuration, and what they ask it with."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,12 +15,14 @@ from enforcer.peer_authentication import Modes
 from enforcer.policy import Policy
 from enforcer.tokens import Caller, TokenError
 from enforcer.xds import outbound
+from enforcer.xds.authorizers import Authorizer
 from enforcer.xds.server import METHOD, SERVICE
 from enforcer.xds.snapshot import Snapshot, build
 
 AUTHORITY = make_authority("test authority")
 SERVER = issue_server(AUTHORITY, ("localhost",))
 OPEN = Modes(ports={})
+NONE: Mapping[str, Authorizer] = {}
 
 
 def snapshot_of(
@@ -29,11 +31,20 @@ def snapshot_of(
     exempt: Exempt = Exempt.MARK,
     ipv6: bool = False,
     destinations: Sequence[Destination] = (),
+    authorizers: Mapping[str, Authorizer] = NONE,
 ) -> Snapshot:
     """The snapshot of a workload; `destinations`: the Services of its mesh."""
     trust = Trust()
     way_out = outbound.build(destinations, trust=trust, exempt=exempt, ipv6=ipv6)
-    return build(policies, modes=modes, outbound=way_out, trust=trust, exempt=exempt, ipv6=ipv6)
+    return build(
+        policies,
+        modes=modes,
+        outbound=way_out,
+        trust=trust,
+        exempt=exempt,
+        ipv6=ipv6,
+        authorizers=authorizers,
+    )
 
 
 def token(node: str = "foo/x", account: str = "default", uid: str = "u") -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from enforcer.errors import MeshError
 from enforcer.inject import Injection, InjectionError, inject
-from enforcer.mesh import Exempt, MeshError, MeshOptions, read_options
+from enforcer.mesh import Exempt, MeshOptions, read_options
 
 OPTIONS = MeshOptions()
 ROOT = "-----BEGIN CERTIFICATE-----"

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from enforcer.mesh import MeshError, Trust, read_options
+from enforcer.errors import MeshError
+from enforcer.mesh import Trust, read_options
 
 
 def test_trust_of_a_mesh_that_names_none() -> None:

@@ -208,8 +208,31 @@ def test_server_names_are_supported() -> None:
     assert policy.unsupported == ()
 
 
-def test_custom_is_unsupported() -> None:
-    assert parse(document({"action": "CUSTOM", "rules": [{}]})).unsupported
+def test_custom_has_a_provider() -> None:
+    spec = {"action": "CUSTOM", "rules": [{}], "provider": {"name": "a"}}
+    policy = parse(document(spec))
+    assert (policy.provider, policy.unsupported) == ("a", ())
+
+
+@pytest.mark.parametrize("provider", [None, {}, {"name": None}, {"name": ""}])
+def test_custom_without_a_provider_cannot_be_enforced(provider: Any) -> None:
+    policy = parse(document({"action": "CUSTOM", "rules": [{}], "provider": provider}))
+    assert policy.unsupported == ("spec.provider.name: CUSTOM needs the name of an external authorizer",)
+
+
+@pytest.mark.parametrize(
+    ("provider", "problem"),
+    [
+        ("a", 'spec.provider: "a" is not an object'),
+        ({"name": 1}, "spec.provider.name: 1 is not a string"),
+        ({"name": "a", "kind": "b"}, "spec.provider.kind: is not a known field"),
+    ],
+)
+def test_a_provider_that_cannot_be_read(provider: Any, problem: str) -> None:
+    unsupported = parse_or_refuse(
+        document({"action": "CUSTOM", "rules": [{}], "provider": provider})
+    ).unsupported
+    assert problem in unsupported
 
 
 @pytest.mark.parametrize(

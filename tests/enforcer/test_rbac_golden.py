@@ -35,7 +35,9 @@ def policies_of(case: str) -> list[Policy]:
 def compile_for_workload(policies: list[Policy], case: str) -> list[Filter]:
     labels = {"app": "tcp-echo", "version": "v1"}
     governing = govern(policies, namespace="foo", labels=labels, root_namespace="authz-system")
-    return network_filters(governing, trust=load_options(GOLDEN / case / "mesh.yaml").trust)
+    options = load_options(GOLDEN / case / "mesh.yaml")
+    providers = {provider.name: provider for provider in options.extension_providers}
+    return network_filters(governing, trust=options.trust, providers=providers)
 
 
 def as_data(filters: list[Filter]) -> list[dict[str, Any]]:

@@ -122,7 +122,7 @@ def test_the_table_and_the_mutants_are_of_one_mind() -> None:
     # In a process of its own: importing the mutants of the enforcer must not weigh on other tests.
     script = """
 import importlib
-for theme in ("admission", "life", "peers", "policies", "scope", "trial", "workloads"):
+for theme in ("admission", "custom", "life", "peers", "policies", "scope", "trial", "workloads"):
     importlib.import_module(f"tests.mutants.{theme}")
 from tests.mutants.seams import MUTANTS
 print(*MUTANTS)
