@@ -180,8 +180,11 @@ class _Walk:
             if wanted is not None and told != wanted:
                 yield f"dry-run {action} shows {told or 'nothing'}, not {wanted}"
         if dry_run.policy is not None:
-            key = self._key(self._scenario.document(dry_run.policy))
-            if not any((rule.namespace, rule.name) == key[1:] for rule in named):
+            # A name that is no document's is the lint's to tell.
+            keys = {
+                self._key(each)[1:] for each in self._scenario.documents if each.answers_to(dry_run.policy)
+            }
+            if not any((rule.namespace, rule.name) in keys for rule in named):
                 yield f"dry-run does not name {dry_run.policy}"
 
 

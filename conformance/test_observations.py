@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conformance.act import Act, policy, row
-from conformance.evidence import Kind
+from conformance.evidence import Kind, Outcome
 from conformance.mesh import counters
 from conformance.newcomers import ask, hold, newcomer
 from conformance.scenario import By
@@ -125,21 +125,23 @@ def test_excluded_port(act: Act) -> None:
     annotations = {"traffic.sidecar.istio.io/excludeInboundPorts": "9002"}
     with newcomer(act.rig, real, annotations) as pod:
         for port in (9000, 9002):
-            seen = ask(act.rig, "sleep.foo", pod.address, port)
+            seen = ask(act.rig, "sleep.foo", pod, port).seen
             if seen.kind is not Kind.ANSWERED:
                 act.doubt(f"port {port} did not answer before the policy: {seen.describe()}")
         act.apply(DENY_ALL)
         act.land(["tcp-echo.foo"], pods=[pod.key])
-        covered = ask(act.rig, "sleep.foo", pod.address, 9000)
-        excluded = ask(act.rig, "sleep.foo", pod.address, 9002)
-    if covered.kind not in act.rig.profile.denials:
-        act.doubt(f"the port beside it is not denied, so that nothing can be concluded: {covered.describe()}")
+        covered = ask(act.rig, "sleep.foo", pod, 9000)
+        excluded = ask(act.rig, "sleep.foo", pod, 9002)
+    act.settle(covered.verdict(act.rig, Outcome.REJECTED))
+    opened = excluded.verdict(act.rig, Outcome.SUCCEEDED).passed
+    if not opened:
+        act.settle(excluded.verdict(act.rig, Outcome.REJECTED))
     act.observe(
         "SCOPE-10",
-        severity="high" if excluded.kind is Kind.ANSWERED else "low",
-        text=f"with everything denied, the port in excludeInboundPorts: {excluded.describe()}; beside "
-        f"it: {covered.describe()}. Who may annotate a pod may open its ports; restrict the annotation by "
-        "admission, and cover such ports by a NetworkPolicy",
+        severity="high" if opened else "low",
+        text=f"with everything denied, the port in excludeInboundPorts: {excluded.seen.describe()}; beside "
+        f"it: {covered.seen.describe()}. Who may annotate a pod may open its ports; restrict the annotation "
+        "by admission, and cover such ports by a NetworkPolicy",
     )
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.suite import manifests_with, run_suite
+from tests.mutants.suite import Outcome, manifests_with, run_suite, suite_with
 from tests.mutants.table import BROKEN, IMPLIED, NOT_YET, Broken
 
 
@@ -30,7 +30,11 @@ class Run:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     run: Run
+    killed: tuple[Broken, ...]
+    """By a failed case that names the requirement."""
     survived: tuple[Broken, ...]
+    failures: str
+    """What the failed cases call what they saw."""
     said: str
     """How the run ended, for survivors."""
 
@@ -46,24 +50,31 @@ def plan(pattern: str) -> list[Run]:
 
 def judge(run: Run) -> Result:
     """Runs the scenarios of a mutant. A requirement is broken visibly where a failed case names it."""
+    part = run.rows[0].part
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         folder = Path(name)
         keywords = sorted({keyword for row in run.rows for keyword in row.without})
-        manifests = manifests_with(folder, run.mutant, run.rows[0].part, keywords)
+        manifests = manifests_with(folder, run.mutant, part, keywords)
         scenarios = " or ".join(dict.fromkeys(row.scenarios for row in run.rows))
-        outcome = run_suite(manifests, folder / "reports", scenarios)
-    failed, unjudged = outcome.named("failed"), outcome.named("inconclusive")
-    survived = tuple(
-        row
-        for row in run.rows
-        if outcome.code == 0
-        or row.requirement not in (failed | unjudged if row.inconclusive else failed)
-        or row.requirement not in outcome.output
-    )
+        outcome = run_suite(manifests, folder / "reports", scenarios, suite_with(run.mutant, part))
     tally = ", ".join(f"{case} {found['status']}" for case, found in sorted(outcome.cases.items()))
     return Result(
-        run=run, survived=survived, said=f"exit {outcome.code}: {tally or outcome.output[-400:].strip()}"
+        run=run,
+        killed=tuple(row for row in run.rows if not row.unjudged and red(row, outcome, "failed")),
+        survived=tuple(
+            row
+            for row in run.rows
+            if not red(row, outcome, *(("failed", "inconclusive") if row.unjudged else ("failed",)))
+        ),
+        failures="; ".join(sorted({str(case["failure"]) for case in outcome.with_status("failed").values()})),
+        said=f"exit {outcome.code}: {tally or outcome.output[-400:].strip()}",
     )
+
+
+def red(row: Broken, outcome: Outcome, *statuses: str) -> bool:
+    """Whether the run is not green, a case that cites the requirement ended so, and the output names it."""
+    named = set().union(*map(outcome.named, statuses))
+    return outcome.code != 0 and row.requirement in named and row.requirement in outcome.output
 
 
 def describe(result: Result) -> str:
@@ -71,7 +82,12 @@ def describe(result: Result) -> str:
     if result.survived:
         names = ", ".join(row.requirement for row in result.survived)
         return f"SURVIVED  {run.mutant}: {names} not named by a failure ({result.said})"
-    return f"killed    {run.mutant}: {', '.join(row.requirement for row in run.rows)}"
+    if not result.killed:
+        why = "; ".join(row.unjudged for row in run.rows)
+        return f"no pass   {run.mutant}: {', '.join(row.requirement for row in run.rows)} ({why})"
+    return (
+        f"killed    {run.mutant}: {', '.join(row.requirement for row in result.killed)} ({result.failures})"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,9 +101,12 @@ def main(arguments: Sequence[str]) -> int:
             print(describe(result), flush=True)
             results.append(result)
     survivors = [result for result in results if result.survived]
-    print(f"\nkilled        {len(results) - len(survivors)} of {len(results)}")
+    unjudged = [result for result in results if not result.survived and not result.killed]
+    judged = len(results) - len(unjudged)
+    print(f"\nkilled        {judged - len(survivors)} of {judged}")
     print(f"survivors     {', '.join(result.run.mutant for result in survivors) or 'none'}")
-    print(f"requirements  {len({row.requirement for result in results for row in result.run.rows})} broken")
+    print(f"no pass       {len(unjudged)}: {', '.join(result.run.mutant for result in unjudged) or 'none'}")
+    print(f"requirements  {len({row.requirement for result in results for row in result.killed})} broken")
     implied = ", ".join(f"{row.requirement} by {row.by}" for row in IMPLIED)
     print(f"implied       {len(IMPLIED)}: {implied}")
     print(f"not yet       {len(NOT_YET)}: {', '.join(NOT_YET)}")

@@ -344,3 +344,19 @@ def denied_clients_hang() -> None:
     @around(rbac, "NetworkRbac")
     def _network_rbac(_original: Any, **fields: Any) -> Any:
         return NetworkRbac(**fields, delay_deny=Duration(seconds=600))
+
+
+@mutant
+def aliases_unknown() -> None:
+    """A principal means the trust domain that it writes, and no other name of it."""
+    instead(matchers, "_principal_aliases", lambda value, _trust: (value,))
+
+
+@mutant
+def any_trust_domain_is_an_alias() -> None:
+    """A principal of a trust domain that is not the mesh's means the mesh's own identities, too."""
+
+    @around(matchers, "_principal_aliases")
+    def _principal_aliases(original: Any, value: str, trust: Any) -> Any:
+        _, slash, path = value.partition("/")
+        return (*original(value, trust), *(f"{domain}{slash}{path}" for domain in trust.domains))

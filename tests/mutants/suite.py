@@ -16,6 +16,7 @@ import yaml
 from tests.mutants.table import Part
 
 PROJECT = Path(__file__).parent.parent.parent
+RUN = "tests.mutants.run"
 RUN_SECONDS = 240
 CRD = "crds/authorizationpolicies.yaml"
 VERSIONS = ("v1", "v1beta1")
@@ -39,11 +40,14 @@ class Outcome:
         return {name for case in self.with_status(status).values() for name in case["requirements"]}
 
 
-def run_suite(manifests: Path, reports: Path, scenarios: str) -> Outcome:
-    """Runs the scenarios on a cluster of its own. A run without a record has no cases."""
+def run_suite(
+    manifests: Path, reports: Path, scenarios: str, command: Sequence[str] = ("conformance",)
+) -> Outcome:
+    """Runs the scenarios on a cluster of its own. A run without a record has no cases. `command`: the module
+    that is the suite, and what comes before the suite's own arguments."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "conformance", "run", "--cluster=embedded"),
+            *(sys.executable, "-m", *command, "run", "--cluster=embedded"),
             *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
         ],
         cwd=PROJECT,
@@ -64,14 +68,21 @@ def run_suite(manifests: Path, reports: Path, scenarios: str) -> Outcome:
     )
 
 
+def suite_with(mutant: str, part: Part) -> tuple[str, ...]:
+    """The module that is the suite where the mutant sits in what the suite itself starts."""
+    file, _, option = part.value
+    return ("conformance",) if file else (RUN, mutant, option)
+
+
 def manifests_with(
     folder: Path, mutant: str, part: Part = Part.ENFORCER, without: Sequence[str] = ()
 ) -> Path:
     """A copy of the manifests in which the mutant stands for its part."""
     file, old, option = part.value
-    words = ["python3", "-m", "tests.mutants.run", mutant, *filter(None, [option])]
     copy = copied_manifests(folder)
-    replace_once(copy / file, old, old.partition("[")[0] + json.dumps(words))
+    if file:
+        words = ["python3", "-m", RUN, mutant, *filter(None, [option])]
+        replace_once(copy / file, old, old.partition("[")[0] + json.dumps(words))
     if without:
         crd = yaml.safe_load((copy / CRD).read_text())
         loosen(crd["spec"], without)

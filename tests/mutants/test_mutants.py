@@ -80,13 +80,20 @@ def test_the_table_says_of_each_requirement_how_it_is_broken_or_why_not() -> Non
     assert [name for name, count in counted.items() if count > 1] == [], "said in two ways"
     assert {row.by for row in IMPLIED} <= said["a mutant"], "implied by what nothing breaks"
     assert all(row.reason for row in IMPLIED)
+    judged = {row.requirement for row in BROKEN if not row.unjudged}
+    assert said["a mutant"] - judged == set(), "no failure comes of any of their mutants"
+
+
+def test_all_rows_of_a_mutant_are_judged_by_one_run() -> None:
+    parts = {row.mutant: row.part for row in BROKEN}
+    assert [row for row in BROKEN if row.part is not parts[row.mutant]] == []
 
 
 def test_the_table_and_the_mutants_are_of_one_mind() -> None:
     # In a process of its own: importing the mutants of the enforcer must not weigh on other tests.
     script = """
 import importlib
-for theme in ("admission", "life", "peers", "policies", "scope", "trial", "workloads"):
+for theme in ("admission", "cluster", "life", "peers", "policies", "prober", "scope", "trial", "workloads"):
     importlib.import_module(f"tests.mutants.{theme}")
 from tests.mutants.seams import MUTANTS
 print(*MUTANTS)
