@@ -1,4 +1,4 @@
-"""A probe of a pod that was born inside a case is judged by both ends; what one cannot tell is inconclusive."""
+"""A probe of a pod that was born inside a case is judged by both ends; doubt is inconclusive."""
 
 from __future__ import annotations
 
