@@ -1,6 +1,6 @@
 """`make mutants`: every mutant of the table against the suite. Exit code 1 where one survives.
 
-    python -m tests.mutants [PATTERN] [-n WORKERS]
+    python -m tests.mutants [PATTERN ...] [-n WORKERS]
 
 PATTERN picks mutants and requirements by a part of their names.
 """
@@ -35,13 +35,19 @@ class Result:
     survived: tuple[Broken, ...]
     failures: str
     """What the failed cases call what they saw."""
+    undecided: bool
+    """Nothing failed and not everything passed: nothing is known of this mutant, and that is no kill."""
     said: str
     """How the run ended, for survivors."""
 
 
-def plan(pattern: str) -> list[Run]:
+def plan(patterns: Sequence[str] = ()) -> list[Run]:
     """The rows of each mutant together: they are judged by one run."""
-    rows = [row for row in BROKEN if pattern in row.requirement or pattern in row.mutant]
+    rows = [
+        row
+        for row in BROKEN
+        if not patterns or any(part in row.requirement or part in row.mutant for part in patterns)
+    ]
     return [
         Run(mutant=name, rows=tuple(row for row in rows if row.mutant == name))
         for name in dict.fromkeys(row.mutant for row in rows)
@@ -49,7 +55,13 @@ def plan(pattern: str) -> list[Run]:
 
 
 def judge(run: Run) -> Result:
-    """Runs the scenarios of a mutant. A requirement is broken visibly where a failed case names it."""
+    """Runs the scenarios of a mutant, again where that tells nothing: the machine may have been too busy."""
+    result = attempt(run)
+    return attempt(run) if result.survived and result.undecided else result
+
+
+def attempt(run: Run) -> Result:
+    """A requirement is broken visibly where a failed case names it."""
     part = run.rows[0].part
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         folder = Path(name)
@@ -67,6 +79,7 @@ def judge(run: Run) -> Result:
             if not red(row, outcome, *(("failed", "inconclusive") if row.unjudged else ("failed",)))
         ),
         failures="; ".join(sorted({str(case["failure"]) for case in outcome.with_status("failed").values()})),
+        undecided=outcome.code != 0 and not outcome.with_status("failed"),
         said=f"exit {outcome.code}: {tally or outcome.output[-400:].strip()}",
     )
 
@@ -81,7 +94,8 @@ def describe(result: Result) -> str:
     run = result.run
     if result.survived:
         names = ", ".join(row.requirement for row in result.survived)
-        return f"SURVIVED  {run.mutant}: {names} not named by a failure ({result.said})"
+        word = "undecided" if result.undecided else "SURVIVED "
+        return f"{word} {run.mutant}: {names} not named by a failure ({result.said})"
     if not result.killed:
         why = "; ".join(row.unjudged for row in run.rows)
         return f"no pass   {run.mutant}: {', '.join(row.requirement for row in run.rows)} ({why})"
@@ -92,7 +106,7 @@ def describe(result: Result) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("pattern", nargs="?", default="", help="a part of a mutant's or requirement's name")
+    parser.add_argument("pattern", nargs="*", help="a part of a mutant's or requirement's name")
     parser.add_argument("-n", type=int, default=2, help="how many at a time (default: 2)")
     given = parser.parse_args(arguments)
     results = []
@@ -101,11 +115,17 @@ def main(arguments: Sequence[str]) -> int:
             print(describe(result), flush=True)
             results.append(result)
     survivors = [result for result in results if result.survived]
+    undecided = [result for result in survivors if result.undecided]
     unjudged = [result for result in results if not result.survived and not result.killed]
     judged = len(results) - len(unjudged)
+
+    def names(chosen: Sequence[Result]) -> str:
+        return ", ".join(result.run.mutant for result in chosen) or "none"
+
     print(f"\nkilled        {judged - len(survivors)} of {judged}")
-    print(f"survivors     {', '.join(result.run.mutant for result in survivors) or 'none'}")
-    print(f"no pass       {len(unjudged)}: {', '.join(result.run.mutant for result in unjudged) or 'none'}")
+    print(f"survivors     {names([result for result in survivors if not result.undecided])}")
+    print(f"undecided     {names(undecided)}")
+    print(f"no pass       {len(unjudged)}: {names(unjudged)}")
     print(f"requirements  {len({row.requirement for result in results for row in result.killed})} broken")
     implied = ", ".join(f"{row.requirement} by {row.by}" for row in IMPLIED)
     print(f"implied       {len(IMPLIED)}: {implied}")
