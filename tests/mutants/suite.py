@@ -17,11 +17,12 @@ from tests.mutants.table import Part
 
 PROJECT = Path(__file__).parent.parent.parent
 RUN = "tests.mutants.run"
-RUN_SECONDS = 240
+RUN_SECONDS = 600
 CRD = "crds/authorizationpolicies.yaml"
 VERSIONS = ("v1", "v1beta1")
 PRESERVE = "+x-kubernetes-preserve-unknown-fields"
 BREACH, INCONCLUSIVE = 1, 6
+UNFINISHED = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +46,16 @@ def run_suite(
 ) -> Outcome:
     """Runs the scenarios on a cluster of its own. A run without a record has no cases. `command`: the module
     that is the suite, and what comes before the suite's own arguments."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", *command, "run", "--cluster=embedded"),
-            *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
-        ],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
+    words = [
+        *(sys.executable, "-m", *command, "run", "--cluster=embedded"),
+        *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
+    ]
+    try:
+        done = subprocess.run(
+            words, cwd=PROJECT, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(code=UNFINISHED, output=f"the run did not end within {RUN_SECONDS} s", cases={})
     lines = [
         json.loads(line)
         for record in reports.glob("[0-9]*/record.jsonl")

@@ -6,15 +6,21 @@ A few of the mutants; `make mutants` runs all of them. The table is held complet
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conformance.catalogue import load_catalogue
+from conformance.probe import session
+from tests.mutants import __main__ as campaign
+from tests.mutants import prober
 from tests.mutants.run import enforcers
 from tests.mutants.suite import (
     BREACH,
     INCONCLUSIVE,
+    Outcome,
     copied_manifests,
     manifests_with,
     replace_once,
@@ -84,6 +90,41 @@ def test_the_table_says_of_each_requirement_how_it_is_broken_or_why_not() -> Non
     assert said["a mutant"] - judged == set(), "no failure comes of any of their mutants"
 
 
+ROW = Broken(requirement="DOC-02", mutant="one", scenarios="doc/02")
+FAILED = {"status": "failed", "failure": "over-blocking", "requirements": ["DOC-02"]}
+DOUBT = {**FAILED, "status": "inconclusive", "failure": None}
+PASSED = {**FAILED, "status": "passed", "failure": None}
+OTHER = {**FAILED, "requirements": ["DOC-03"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "case", "word", "runs"),
+    [
+        (ROW, BREACH, FAILED, "killed", 1),
+        (ROW, BREACH, OTHER, "SURVIVED", 1),
+        (ROW, 0, PASSED, "SURVIVED", 1),
+        (ROW, INCONCLUSIVE, DOUBT, "undecided", 2),
+        (ROW, 4, None, "undecided", 2),
+        (replace(ROW, unjudged="why"), INCONCLUSIVE, DOUBT, "no pass", 1),
+        (replace(ROW, unjudged="why"), 0, PASSED, "SURVIVED", 1),
+        (replace(ROW, unjudged="why"), 4, None, "undecided", 2),
+    ],
+)
+def test_only_a_failure_that_names_the_requirement_is_a_kill(
+    row: Broken, code: int, case: dict[str, Any] | None, word: str, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def run(*_arguments: object) -> Outcome:
+        made.append("run")
+        return Outcome(code=code, output="DOC-02 and DOC-03", cases={"doc/02": case} if case else {})
+
+    monkeypatch.setattr(campaign, "run_suite", run)
+    result = campaign.judge(campaign.Run(mutant="one", rows=(row,)))
+    assert campaign.describe(result).startswith(word)
+    assert len(made) == runs
+
+
 def test_all_rows_of_a_mutant_are_judged_by_one_run() -> None:
     parts = {row.mutant: row.part for row in BROKEN}
     assert [row for row in BROKEN if row.part is not parts[row.mutant]] == []
@@ -101,6 +142,11 @@ print(*MUTANTS)
     listed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     known = {*listed.stdout.split(), *enforcers()}
     assert {row.mutant for row in BROKEN} == known
+
+
+def test_what_a_mutant_of_the_prober_changes_stands_in_it_once() -> None:
+    counts = {name: session._SOURCE.count(old) for name, (old, _) in prober.FALSIFIED.items()}
+    assert counts == dict.fromkeys(counts, 1)
 
 
 def test_a_part_that_is_not_there_cannot_be_replaced(tmp_path: Path) -> None:
