@@ -25,7 +25,7 @@ from conformance.run import (
     carry_out,
     hold_baseline,
 )
-from conformance.scenario import By, Expectation, Scenario
+from conformance.scenario import By, Expectation, Refusal, Scenario
 from conformance.steps import Hand, Made
 from conformance.sweep import Probed, bypass, lanes, sweep
 from conformance.topology import Ref
@@ -100,6 +100,11 @@ class Act:
         made = self._made(self._hand.put(body))
         return tuple(text for entry in made.api for text in entry["warnings"])
 
+    def apply_strictly(self, body: Mapping[str, Any], *, refused: Refusal | None = None) -> None:
+        """Applies a document with strict field validation; with `refused` it must be refused so, and nothing
+        may have changed."""
+        self._made(self._hand.put(body, refused=refused, strict=True))
+
     def delete(self, body: Mapping[str, Any]) -> None:
         self.rest()
         self._made(self._hand.drop(body))
@@ -126,7 +131,7 @@ class Act:
         self._applied = time.monotonic()
         for verdict in made.verdicts:
             if not verdict.passed:
-                self._settle(verdict)
+                self.settle(verdict)
         return made
 
     # Looks
@@ -168,7 +173,7 @@ class Act:
         verdicts = look(self.rig, self._hand, cases, line, context)
         if not changed:
             line["time_to_enforce_ms"] = None  # nothing was to be enforced anew
-        self._settle(close_step(line, verdicts))
+        self.settle(close_step(line, verdicts))
 
     def backend_lives(self, ref: str, port: int) -> None:
         """The workload answers inside its own pod, where no policy has a say; else the case ends."""
@@ -227,7 +232,8 @@ class Act:
         self._notes.findings.append(finding(requirement, severity=severity, seen=seen))
         self.passes(seen)
 
-    def _settle(self, verdict: Verdict) -> None:
+    def settle(self, verdict: Verdict) -> None:
+        """Notes a verdict; one that is no pass ends the case."""
         self._notes.verdicts.append(verdict)
         if not verdict.passed:
             raise Settled

@@ -142,8 +142,9 @@ class _Walk:
         yield from compare(item, decision, resolve=resolve, policy_name=self._policy_name)
 
     def _policy_name(self, name: str) -> str:
-        metadata = self._body(self._scenario.document(name))["metadata"]
-        return f"{metadata['namespace']}/{metadata['name']}"
+        # A name that is no document's is the lint's to tell.
+        found = next((each for each in self._scenario.documents if each.answers_to(name)), None)
+        return "/".join(self._key(found)[1:]) if found else name
 
 
 def compare(

@@ -190,8 +190,9 @@ def _unknown_policies(scenario: Scenario) -> Iterable[Problem]:
     names = {document.name for document in scenario.documents}
     for step in scenario.steps:
         for item in step.expect:
-            deciders = {item.by and item.by.policy, item.dry_run and item.dry_run.policy} - {None}
-            for name in sorted(str(name) for name in deciders if name not in names):
+            told = (item.by, item.dry_run, item.audited)
+            deciders = {each.policy for each in told if each and each.policy is not None}
+            for name in sorted(deciders - names):
                 yield _problem(scenario, f"no manifest in this file is named {name!r}", line=item.line)
 
 

@@ -1,7 +1,7 @@
 """Pods and namespaces that are born inside a case, and connections that the sweeps do not make.
 
-No log of such a pod is followed, so that an answer is the only witness: its line has a fresh nonce, and a
-denial is believed because the same connection answered before.
+No log of such a pod is followed. After each probe a marker is sent inside the pod; when that stands in the
+log, what the log has of the probe is the second witness.
 """
 
 from __future__ import annotations
@@ -17,16 +17,25 @@ from conformance.cluster.exec import ExecStream, open_exec
 from conformance.cluster.kube import ObjectKey
 from conformance.cluster.ready import is_ready, wait_for_deletion, wait_for_pods
 from conformance.errors import ProbeError, SetupError
-from conformance.evidence import Observation
+from conformance.evidence import Controls, Observation, Outcome, Testimony
 from conformance.probe.session import Request
 from conformance.rig import Rig
 from conformance.sweep import new_nonce
 from conformance.topology import Ref
+from conformance.verdict import Expected, Verdict, judge
 
-__all__ = ["Held", "Newcomer", "ask", "hold", "namespace", "newcomer"]
+__all__ = ["Asked", "Held", "Newcomer", "ask", "hold", "namespace", "newcomer"]
 
 IMAGE = {"image": "authz-conformance:dev", "imagePullPolicy": "IfNotPresent"}
 NAME = "newcomer"
+CONTAINER = "app"
+# Says one line to a port of its own pod; a line of JSON: the answer.
+SAY = """
+import json, socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as sock:
+    sock.sendall(sys.argv[2].encode() + b"\\n")
+    print(json.dumps(sock.makefile().readline()), flush=True)
+"""
 # Connects, says its line (none where it is empty) until the connection ends or the time is over. Two lines of
 # JSON: what came first, or that nothing did within a second; then how it ended.
 HOLD = """
@@ -85,7 +94,7 @@ def newcomer(rig: Rig, real: str, annotations: Mapping[str, str] | None = None) 
         "labels": {"app": NAME},
         "annotations": dict(annotations or {}),
     }
-    container = {"name": "app", "command": ["tcp-echo"], **IMAGE}
+    container = {"name": CONTAINER, "command": ["tcp-echo"], **IMAGE}
     spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
     key, answer = rig.kube.apply(body)
@@ -104,13 +113,63 @@ def newcomer(rig: Rig, real: str, annotations: Mapping[str, str] | None = None) 
         rig.kube.delete(key)
 
 
-def ask(rig: Rig, source: str, address: str, port: int) -> Observation:
-    """One probe to an address. A prober that cannot tell: UNKNOWN, or ProbeError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One probe of a newcomer as both ends tell it. `alive`: it answers inside its own pod."""
+
+    line: str
+    seen: Observation
+    testimony: Testimony
+    alive: bool
+
+    def verdict(self, rig: Rig, outcome: Outcome) -> Verdict:
+        """The verdict, where the same way is known to have answered before."""
+        expected = Expected(
+            outcome=outcome, workload=NAME, line=self.line, denials=frozenset(rig.profile.denials)
+        )
+        controls = Controls(baseline=True, bypass=self.alive)
+        return judge(expected, self.seen, controls, self.testimony)
+
+
+def ask(rig: Rig, source: str, pod: Newcomer, port: int) -> Asked:
+    """One probe by pod address, and what the pod's log has of it. What cannot be told is UNKNOWN, or a
+    testimony that is not complete; or ProbeError."""
     session = rig.session(Ref.parse(source))
-    line = f"port {port} {new_nonce()}"
+    nonce, marker = new_nonce(), new_nonce()
+    line = f"port {port} {nonce}"
     timeout = rig.profile.deadlines.probe
-    session.start([Request(id="0", host=address, port=port, line=line, timeout=timeout)])
-    return session.finish()["0"]
+    session.start([Request(id="0", host=pod.address, port=port, line=line, timeout=timeout)])
+    seen = session.finish()["0"]
+    alive = _say(rig, pod, port, marker)
+    deadline = time.monotonic() + rig.profile.deadlines.testimony
+    log = ""
+    while alive and marker not in log and time.monotonic() < deadline:
+        log = rig.kube.read_log(namespace=pod.namespace, pod=NAME, container=CONTAINER)
+    testimony = Testimony(
+        seen_in=(NAME,) if nonce in log else (),
+        complete=marker in log,
+        why="" if marker in log else f"the marker was not found in the log of {pod.key}",
+    )
+    return Asked(line=line, seen=seen, testimony=testimony, alive=alive)
+
+
+def _say(rig: Rig, pod: Newcomer, port: int, line: str) -> bool:
+    """Whether a line that is said inside the pod, where no policy has a say, is answered."""
+    stream = open_exec(
+        rig.kube,
+        namespace=pod.namespace,
+        pod=NAME,
+        container=CONTAINER,
+        command=("python3", "-c", SAY, str(port), line),
+        what=f"a probe inside {pod.key}",
+    )
+    try:
+        answer = stream.receive(time.monotonic() + rig.profile.deadlines.ready)
+        return bool(json.loads(answer) == f"hello {line}\n")
+    except (ProbeError, ValueError):
+        return False
+    finally:
+        stream.close()
 
 
 class Held:

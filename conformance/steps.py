@@ -133,15 +133,20 @@ class Hand:
             _check_warnings(step.warnings, made)
         return made
 
-    def put(self, body: Mapping[str, Any]) -> Made:
-        """Applies one document of no scenario file; a refusal is a failure."""
+    def put(self, body: Mapping[str, Any], *, refused: Refusal | None = None, strict: bool = False) -> Made:
+        """Applies one document of no scenario file, with strict field validation or with the API's default.
+        A refusal is a failure; with `refused` anything else is."""
+        kube, namespace = self._rig.kube, self._rig.names.real("foo")
         made, resolved = Made(), self.resolve(dict(body))
-        key, answer = self._rig.kube.apply(resolved, namespace=self._rig.names.real("foo"))
-        made.note("apply", str(key), answer)
-        self.applied.append(resolved)
+        key = kube.key(resolved, namespace=namespace)
+        before = _content(kube.get(key)) if refused else None
+        _, answer = kube.apply(resolved, namespace=namespace, strict=strict)
+        made.note("apply strictly" if strict else "apply", str(key), answer)
+        if refused is None:
+            self.applied.append(resolved)
         if answer.ok:
             self._existing[key] = None
-        self._weigh(answer, key, None, None, made)
+        self._weigh(answer, key, refused, before, made)
         return made
 
     def drop(self, body: Mapping[str, Any]) -> Made:

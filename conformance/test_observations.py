@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conformance.act import Act, policy, row
-from conformance.evidence import Kind
+from conformance.evidence import Outcome
 from conformance.mesh import counters
 from conformance.newcomers import ask, hold, newcomer
 from conformance.scenario import By
@@ -120,22 +120,24 @@ def test_excluded_port(act: Act) -> None:
     real = act.rig.names.real("foo")
     annotations = {"traffic.sidecar.istio.io/excludeInboundPorts": "9002"}
     with newcomer(act.rig, real, annotations) as pod:
-        seen = {port: ask(act.rig, "sleep.foo", pod.address, port) for port in (9000, 9002)}
-        act.control("baseline", "sleep.foo", pod.key, seen)
+        before = {port: ask(act.rig, "sleep.foo", pod, port).seen for port in (9000, 9002)}
+        act.control("baseline", "sleep.foo", pod.key, before)
         act.apply(DENY_ALL)
         act.land(["tcp-echo.foo"], pods=[pod.key])
-        covered = ask(act.rig, "sleep.foo", pod.address, 9000)
-        excluded = ask(act.rig, "sleep.foo", pod.address, 9002)
+        covered = ask(act.rig, "sleep.foo", pod, 9000)
+        excluded = ask(act.rig, "sleep.foo", pod, 9002)
         act.delete(DENY_ALL)
         act.land(["tcp-echo.foo"], pods=[pod.key])
-        act.control("recovery", "sleep.foo", pod.key, {9000: ask(act.rig, "sleep.foo", pod.address, 9000)})
-    if covered.kind not in act.rig.profile.denials:
-        act.doubt(f"the port beside it is not denied, so that nothing can be concluded: {covered.describe()}")
+        act.control("recovery", "sleep.foo", pod.key, {9000: ask(act.rig, "sleep.foo", pod, 9000).seen})
+    act.settle(covered.verdict(act.rig, Outcome.REJECTED))
+    opened = excluded.verdict(act.rig, Outcome.SUCCEEDED).passed
+    if not opened:
+        act.settle(excluded.verdict(act.rig, Outcome.REJECTED))
     act.observe(
         "SCOPE-10",
-        severity="high" if excluded.kind is Kind.ANSWERED else "low",
-        seen=f"with everything denied, the port in excludeInboundPorts: {excluded.describe()}; beside it: "
-        f"{covered.describe()}",
+        severity="high" if opened else "low",
+        seen=f"with everything denied, the port in excludeInboundPorts: {excluded.seen.describe()}; beside it: "
+        f"{covered.seen.describe()}",
     )
 
 

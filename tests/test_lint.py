@@ -63,6 +63,16 @@ def test_a_good_case(tmp_path: Path) -> None:
             "9: no manifest in this file is named 'q'",
         ),
         (
+            "outcome: succeeded}",
+            "outcome: succeeded, audited: {policy: q}}",
+            "8: no manifest in this file is named 'q'",
+        ),
+        (
+            "outcome: succeeded}",
+            "outcome: succeeded, dry_run: {policy: q}}",
+            "8: no manifest in this file is named 'q'",
+        ),
+        (
             "ports: [9001], outcome: rejected}",
             "ports: [9001], outcome: rejected, by: none}\n"
             "  - {from: sleep.foo, to: tcp-echo.foo, ports: [9001], via: pod, outcome: rejected,"

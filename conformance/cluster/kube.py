@@ -28,6 +28,7 @@ __all__ = ["Answer", "Kube", "ObjectKey", "Watched", "log_lines"]
 WARNING_TEXT = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 CONFLICTS = 5  # attempts at replacing an object that others write to, too
 MERGE_PATCH = "application/merge-patch+json"
+STRICT = {"fieldValidation": "Strict"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,31 +209,36 @@ class Kube:
 
     # Objects
 
-    def apply(self, document: Mapping[str, Any], *, namespace: str = "") -> tuple[ObjectKey, Answer]:
-        """Creates the object, or replaces it where it exists, so that a field that is gone is gone.
+    def apply(
+        self, document: Mapping[str, Any], *, namespace: str = "", strict: bool = False
+    ) -> tuple[ObjectKey, Answer]:
+        """Creates the object, or replaces it where it exists, so that a field that is gone is gone. `strict`
+        asks for strict field validation; the API's own default is to warn of unknown fields.
 
         Replacing is an update from the first request on: a create of a name that is taken would meet the
         validation of creates only. A controller that writes the status meanwhile is no conflict."""
         key = self.key(document, namespace=namespace)
         current = self.get(key)
         if current.code == 404:
-            answer = self.create(document, namespace=namespace)
+            answer = self.create(document, namespace=namespace, strict=strict)
             if answer.reason != "AlreadyExists":
                 return key, answer
             current = self.get(key)
         for _ in range(CONFLICTS):
             if not current.ok:
                 return key, current
-            answer = self.request("PUT", key.path, body=_replacement(key, document, current.body))
+            body = _replacement(key, document, current.body)
+            answer = self.request("PUT", key.path, body=body, query=STRICT if strict else None)
             if answer.reason != "Conflict":
                 break
             current = self.get(key)
         return key, answer
 
-    def create(self, document: Mapping[str, Any], *, namespace: str = "") -> Answer:
+    def create(self, document: Mapping[str, Any], *, namespace: str = "", strict: bool = False) -> Answer:
         """Creates the object; 409 AlreadyExists where its name is taken."""
         key = self.key(document, namespace=namespace)
-        return self.request("POST", key.collection, body=_placed(key, document))
+        query = STRICT if strict else None
+        return self.request("POST", key.collection, body=_placed(key, document), query=query)
 
     def get(self, key: ObjectKey) -> Answer:
         return self.request("GET", key.path)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from enforcer import hooks, rbac
+from enforcer import capture, hooks, inject, ports, rbac
 from enforcer.controller import Controller
+from enforcer.policy import Policy
 from enforcer.world import World
 from enforcer.xds.server import Ads
 from tests.mutants.seams import around, mutant
 
 OPEN_SECONDS = 0.3
+LONGER_SECONDS = 3.0  # than a restarted sidecar needs to become ready
 EVERY = "*"
 
 
@@ -81,7 +83,7 @@ def open_after_a_restart() -> None:
 
         if session.node in known:
             nodes.add(session.node)
-            asyncio.get_running_loop().call_later(OPEN_SECONDS, close)
+            asyncio.get_running_loop().call_later(LONGER_SECONDS, close)
         known.add(session.node)
         return original(ads, requests, context, session)
 
@@ -131,3 +133,33 @@ def decisions_counted_twice() -> None:
     def _network_filters(original: Any, *arguments: Any, **more: Any) -> Any:
         filters = original(*arguments, **more)
         return [*filters, *filters]
+
+
+@mutant
+def closed_after_a_policy() -> None:
+    """A workload that was under a policy once is closed when it is under none."""
+    governed: set[str] = set()
+
+    @around(World, "governing")
+    def _governing(original: Any, cluster: Any, workload: Any) -> Any:
+        found = original(cluster, workload)
+        if found:
+            governed.add(workload.uid)
+        return found or ((Policy(namespace="none", name="none"),) if workload.uid in governed else ())
+
+
+@mutant
+def probes_are_judged() -> None:
+    """The port that the kubelet asks for a sidecar's readiness is captured: policies judge the kubelet."""
+
+    @around(inject, "_init_container")
+    def _init_container(original: Any, *arguments: Any) -> Any:
+        command = ["python3", "-m", "tests.mutants.run", "probes_are_judged"]
+        return {**original(*arguments), "command": command}
+
+    @around(capture, "inbound_rules")
+    def _inbound_rules(original: Any, options: Any) -> list[bytes]:
+        spared = capture._rule(
+            capture.INBOUND_CHAIN, capture._is_tcp(), capture._to_port(ports.READY), capture._return()
+        )
+        return [rule for rule in original(options) if rule != spared]

@@ -358,3 +358,19 @@ def strict_as_a_policy() -> None:
         if modes.default is not Mode.STRICT:
             return original(policies, modes, **more)
         return original([*policies, denial], replace(modes, default=Mode.PERMISSIVE), **more)
+
+
+@mutant
+def aliases_unknown() -> None:
+    """A principal means the trust domain that it writes, and no other name of it."""
+    instead(matchers, "_principal_aliases", lambda value, _trust: (value,))
+
+
+@mutant
+def any_trust_domain_is_an_alias() -> None:
+    """A principal of a trust domain that is not the mesh's means the mesh's own identities, too."""
+
+    @around(matchers, "_principal_aliases")
+    def _principal_aliases(original: Any, value: str, trust: Any) -> Any:
+        _, slash, path = value.partition("/")
+        return (*original(value, trust), *(f"{domain}{slash}{path}" for domain in trust.domains))

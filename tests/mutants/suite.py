@@ -16,11 +16,13 @@ import yaml
 from tests.mutants.table import Part
 
 PROJECT = Path(__file__).parent.parent.parent
+RUN = "tests.mutants.run"
 RUN_SECONDS = 600
 CRD = "crds/authorizationpolicies.yaml"
 VERSIONS = ("v1", "v1beta1")
 PRESERVE = "+x-kubernetes-preserve-unknown-fields"
 BREACH, INCONCLUSIVE = 1, 6
+UNFINISHED = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +41,22 @@ class Outcome:
         return {name for case in self.with_status(status).values() for name in case["requirements"]}
 
 
-def run_suite(manifests: Path, reports: Path, scenarios: str, *more: str) -> Outcome:
-    """Runs the scenarios on a cluster of its own; `more`: options. A run without a record has no cases."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "conformance", "run", "--cluster=embedded"),
-            *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios, *more),
-        ],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
+def run_suite(
+    manifests: Path, reports: Path, scenarios: str, *more: str, command: Sequence[str] = ("conformance",)
+) -> Outcome:
+    """Runs the scenarios on a cluster of its own. A run without a record has no cases. `command`: the module
+    that is the suite, and what comes before the suite's own arguments; `more`: further options."""
+    words = [
+        *(sys.executable, "-m", *command, "run", "--cluster=embedded"),
+        *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
+        *more,
+    ]
+    try:
+        done = subprocess.run(
+            words, cwd=PROJECT, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(code=UNFINISHED, output=f"the run did not end within {RUN_SECONDS} s", cases={})
     lines = [
         json.loads(line)
         for record in reports.glob("[0-9]*/record.jsonl")
@@ -64,14 +69,21 @@ def run_suite(manifests: Path, reports: Path, scenarios: str, *more: str) -> Out
     )
 
 
+def suite_with(mutant: str, part: Part) -> tuple[str, ...]:
+    """The module that is the suite where the mutant sits in what the suite itself starts."""
+    file, _, option = part.value
+    return ("conformance",) if file else (RUN, mutant, option)
+
+
 def manifests_with(
     folder: Path, mutant: str, part: Part = Part.ENFORCER, without: Sequence[str] = ()
 ) -> Path:
     """A copy of the manifests in which the mutant stands for its part."""
     file, old, option = part.value
-    words = ["python3", "-m", "tests.mutants.run", mutant, *filter(None, [option])]
     copy = copied_manifests(folder)
-    replace_once(copy / file, old, old.partition("[")[0] + json.dumps(words))
+    if file:
+        words = ["python3", "-m", RUN, mutant, *filter(None, [option])]
+        replace_once(copy / file, old, old.partition("[")[0] + json.dumps(words))
     if without:
         crd = yaml.safe_load((copy / CRD).read_text())
         loosen(crd["spec"], without)

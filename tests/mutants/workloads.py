@@ -13,23 +13,38 @@ from tests.mutants.seams import around, mutant
 FATAL = 8  # connections of other pods: more than the baseline
 
 
+def is_foreign(connection: Any) -> bool:
+    """Whether it comes from another pod."""
+    return not connection.peer.startswith("127.")
+
+
 @mutant
 def echo_says_something_else() -> None:
-    """The server answers another text than it promises."""
+    """After the first connection to each port the server answers another text than it promises."""
+    served: Counter[int] = Counter()
 
     @around(tcp_echo.Server, "read")
     def _read(original: Any, server: Any, connection: Any) -> None:
         original(server, connection)
-        connection.outbound = bytearray(bytes(connection.outbound).replace(b"hello ", b"hullo "))
+        if is_foreign(connection) and served[connection.port]:
+            connection.outbound = bytearray(bytes(connection.outbound).replace(b"hello ", b"hullo "))
+
+    @around(tcp_echo.Server, "close")
+    def _close(original: Any, server: Any, connection: Any) -> None:
+        original(server, connection)
+        served[connection.port] += is_foreign(connection)
 
 
 @mutant
 def echo_keeps_no_log() -> None:
-    """The server answers and does not testify."""
+    """The server answers other pods and does not testify to it."""
 
     @around(tcp_echo.Server, "testify")
-    def _testify(_original: Any, _server: Any, connection: Any, _text: bytes) -> None:
-        connection.logged = True
+    def _testify(original: Any, server: Any, connection: Any, text: bytes) -> None:
+        if is_foreign(connection):
+            connection.logged = True
+        else:
+            original(server, connection, text)
 
 
 @mutant
@@ -40,8 +55,8 @@ def echo_starts_anew() -> None:
     @around(tcp_echo.Server, "close")
     def _close(original: Any, server: Any, connection: Any) -> None:
         original(server, connection)
-        local = connection.peer.startswith("127.")
-        served[local] += 1
+        foreign = is_foreign(connection)
+        served[foreign] += 1
         # What comes from inside the pod is the end of a sweep.
-        if local and served[False] >= FATAL:
+        if not foreign and served[True] >= FATAL:
             os.kill(os.getpid(), signal.SIGTERM)
