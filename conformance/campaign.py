@@ -41,7 +41,6 @@ from conformance.stage import (
     environment,
     open_rig,
     prepare,
-    renew_barrier,
     start,
 )
 from conformance.topology import Names
@@ -109,7 +108,6 @@ class Campaign:
         if self.rig is None:
             raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
-            renew_barrier(self.rig)
             result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
         return deviate(line, self.profile, datetime.now(UTC).date())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.errors import SetupError
 from conformance.evidence import AccessEntry, Controls, Kind, Outcome
 from conformance.lines import finding, probe_line
 from conformance.probe.converge import Convergence, converge
@@ -15,6 +16,7 @@ from conformance.rig import Rig
 from conformance.scenario import By, Expectation
 from conformance.steps import Hand
 from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, sweep
+from conformance.topology import Ref
 from conformance.verdict import (
     ANY,
     Decision,
@@ -61,6 +63,7 @@ def look(
     # A late line of what was sent before would be taken for one of this step's.
     rig.settle()
     before = dict(rig.sent)
+    rig.replaced(_involved(targets))
 
     def expected(index: int, probed: Probed) -> Expected:
         return probed.expected(cases[index].expectation.outcome, denials)
@@ -111,12 +114,34 @@ def look(
                     entries=_entries(rig, lane, before) if is_last else (),
                 )
             )
+    verdicts = _undisturbed(rig, targets, verdicts)
     if not entries_complete:
         line["attribution"] = "incomplete: not every connection is in the access log"
     if result.first_stable is None and worst(verdicts).passed:
         reason = f"the rounds did not agree {rig.profile.rounds} times in a row within the deadline"
         verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     return verdicts
+
+
+def _involved(targets: Sequence[Lane]) -> dict[Ref, None]:
+    return dict.fromkeys(ref for lane in targets for ref in (lane.workload, lane.source))
+
+
+def _undisturbed(rig: Rig, targets: Sequence[Lane], verdicts: list[Verdict]) -> list[Verdict]:
+    """The verdicts; where a probed workload was restarted meanwhile, only what got through counts: all else
+    may be the restart's doing."""
+    try:
+        replaced = rig.replaced(_involved(targets))
+    except SetupError as error:
+        return [*verdicts, Verdict(status=Status.INCONCLUSIVE, reason=str(error))]
+    if not replaced:
+        return verdicts
+    reason = f"restarted or replaced while the probes ran: {', '.join(replaced)}"
+    got_through = (Failure.EXPOSURE, Failure.DELIVERED)
+    return [
+        *(verdict for verdict in verdicts if verdict.failure in got_through),
+        Verdict(status=Status.INCONCLUSIVE, reason=reason),
+    ]
 
 
 def _placed(verdict: Verdict, case: Case, number: int) -> Verdict:
@@ -155,6 +180,8 @@ def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], li
         if port == CONTROL_PORT and observation.kind is not Kind.ANSWERED
     ]
     markers = {nonce: str(ref) for (ref, _), (nonce, found) in seen.items() if found.kind is Kind.ANSWERED}
+    ended = rig.silent_backends()
+    markers = {nonce: name for nonce, name in markers.items() if name not in ended}
     missing = rig.logbook.wait_for(markers, deadline=deadline)
     causes = [f"no marker could be set in the log of {text}" for text in dead]
     causes += [f"the marker was not found in the log of {name}" for name in sorted(missing)]
@@ -215,6 +242,10 @@ def _attribution(
         shadow = expectation.dry_run
         named = None if shadow.policy is None else hand.policy_name(shadow.policy)
         found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries, wanted=wanted))
+    if str(lane.workload) in rig.silent_sidecars():
+        ended = f"the access log of {lane.workload} ended"
+        found.append(Verdict(status=Status.INCONCLUSIVE, reason=ended))
+        found = [each for each in found if each.status is not Status.INCONCLUSIVE or each.reason == ended]
     if expectation.audited:
         found.append(judge_audit(_policy_name(hand, expectation.audited), entries))
     return found

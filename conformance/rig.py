@@ -87,6 +87,8 @@ class Rig:
         self.access = AccessBook()
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
+        self._lost = False  # a prober could not be started
+        self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
@@ -96,17 +98,19 @@ class Rig:
     def backends(self) -> list[Workload]:
         return [workload for workload in WORKLOADS.values() if workload.ports]
 
-    def _follow(self, ref: Ref) -> None:
+    def _follow(self, ref: Ref, *, tail: int | None = None) -> None:
         pod = self.pods[ref]
         sources = [(ref.name, self.logbook.reader(str(ref)))]
         if pod.sidecar and self.profile.attribution == "access-log":
             sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
         for container, read in sources:
-            self._tails.setdefault(ref, []).append(self._tail(ref, container, read))
+            self._tails.setdefault(ref, []).append(self._tail(ref, container, read, tail=tail))
 
-    def _tail(self, ref: Ref, container: str, read: Callable[[LogLine], None]) -> Tail:
+    def _tail(
+        self, ref: Ref, container: str, read: Callable[[LogLine], None], *, tail: int | None = None
+    ) -> Tail:
         pod = self.pods[ref]
-        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container)
+        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container, tail=tail)
 
         def end() -> None:
             # The reader's thread owns the response; shutting its socket down ends the reading.
@@ -118,6 +122,7 @@ class Rig:
     def follow_new_sidecar(self, ref: Ref) -> None:
         """After the backend's sidecar was started again: its access log is another one."""
         self._write_off(ref)
+        self._seen.pop(ref, None)
         if self.profile.attribution == "access-log":
             backend, *sidecars = self._tails[ref]
             for tail in sidecars:
@@ -144,6 +149,13 @@ class Rig:
             return session
         if session is not None:
             session.close()
+        try:
+            return self._open_session(ref)
+        except ProbeError:
+            self._lost = True
+            raise
+
+    def _open_session(self, ref: Ref) -> Session:
         pod = self.pods[ref]
         stream = open_exec(
             self.kube,
@@ -179,6 +191,59 @@ class Rig:
         """Backends whose log has ended, so that it proves nothing any more."""
         return [str(ref) for ref, tails in self._tails.items() if tails[0].ended.is_set()]
 
+    def silent_sidecars(self) -> list[str]:
+        """Backends whose sidecar's access log has ended, so that nobody tells any more who decided."""
+        return [
+            str(ref) for ref, tails in self._tails.items() if any(one.ended.is_set() for one in tails[1:])
+        ]
+
+    def heal(self) -> None:
+        """Before a case: what ended since the last one is opened anew, where others restarted or replaced
+        a pod for one. Raises SetupError where a workload does not come back."""
+        silent = {Ref.parse(name) for name in (*self.silent_backends(), *self.silent_sidecars())}
+        broken = {ref for ref, session in self._sessions.items() if session.broken}
+        if not silent and not broken and not self._lost:
+            return
+        deadline = time.monotonic() + self.profile.deadlines.ready
+        found = {
+            ref: pod
+            for namespace in {ref.namespace for ref in self.pods}
+            for ref, pod in self._await_workloads(namespace, deadline).items()
+        }
+        moved = {ref for ref, pod in self.pods.items() if found[ref].name != pod.name}
+        self.pods |= found
+        for ref in moved | broken | silent:
+            self._drop(ref)
+            if ref in {backend.ref for backend in self.backends}:
+                # From now on: what was logged before belongs to no case to come.
+                self._follow(ref, tail=0)
+        self._lost = False
+
+    def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
+        """The ready pods of the workloads of a namespace. Raises SetupError where one does not come."""
+        wanted = {ref for ref in self.pods if ref.namespace == namespace}
+        pods = wait_for_pods(
+            self.kube,
+            self.names.real(namespace),
+            done=lambda pods: wanted <= pods_by_workload(self.names, pods, self.profile).keys(),
+            deadline=deadline,
+            what=f"the return of {', '.join(map(str, sorted(wanted)))}",
+            ran_before=True,
+        )
+        return pods_by_workload(self.names, pods, self.profile)
+
+    def replaced(self, refs: Iterable[Ref]) -> list[str]:
+        """Workloads of these that run as other pods or containers than when this was asked last, in words.
+        Raises SetupError where a pod cannot be read."""
+        now = self.processes(refs)
+        before, self._seen = self._seen, self._seen | now
+        return [
+            f"{container} of {ref}"
+            for ref, (uid, containers) in now.items()
+            for container, ran in containers.items()
+            if ref in before and (before[ref][0], before[ref][1].get(container)) != (uid, ran)
+        ]
+
     def processes(self, refs: Iterable[Ref]) -> dict[Ref, Processes]:
         """Which processes run the workloads now. Raises SetupError where a pod cannot be read."""
         found: dict[Ref, Processes] = {}
@@ -199,6 +264,7 @@ class Rig:
         """Deletes the workload's pod and waits for the next one. Raises SetupError."""
         old = self.pods[ref]
         self._drop(ref)
+        self._seen.pop(ref, None)
         self._write_off(ref)
         key = self.kube.key(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": old.name, "namespace": old.namespace}}
@@ -230,6 +296,7 @@ class Rig:
         self.logbook.forget()
         self.access.forget()
         self.sent.clear()
+        self._seen.clear()
 
     def clear(self) -> None:
         """Deletes what earlier cases left behind. Raises SetupError where it still cannot be deleted: a
@@ -243,7 +310,12 @@ class Rig:
     def settle(self) -> None:
         """After a case: the access logs are read to their end, so that no late line looks like a new one."""
         if self.profile.attribution == "access-log":
-            injected = {path: sent for path, sent in self.sent.items() if not path[0].endswith(".legacy")}
+            silent = self.silent_sidecars()
+            injected = {
+                path: sent
+                for path, sent in self.sent.items()
+                if not path[0].endswith(".legacy") and path[0] not in silent
+            }
             # As long as it takes: a line that came in the next case would be taken for one of its own.
             self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)
 

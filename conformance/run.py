@@ -20,6 +20,7 @@ from conformance.look import Context, Round, look, milliseconds
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Processes, Rig
 from conformance.scenario import ChangeKind, Scenario, Step
+from conformance.stage import renew_barrier
 from conformance.steps import Hand, Made
 from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, sweep
 from conformance.topology import Ref
@@ -86,6 +87,8 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
     started = time.time()
     rig.forget()
     try:
+        renew_barrier(rig)
+        rig.heal()
         rig.clear()
         rig.open_sessions({lane.source for lane in notes.targets} | {ref.ref for ref in rig.backends})
         with suppress(Settled):
@@ -142,11 +145,25 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
     notes.baseline = {probed.lane for probed in result.last if probed.seen.kind is Kind.ANSWERED}
     notes.controls["baseline"] = _control_line(result)
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
-    if missing:
-        said = "; ".join(f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4])
+    astray = _astray(rig, result.last)
+    if missing or astray:
+        said = "; ".join([f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4]] + astray[:4])
         reason = f"the baseline does not hold, so nothing can be concluded: {said}"
         notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
         raise Settled
+
+
+def _astray(rig: Rig, round_: Round) -> list[str]:
+    """Which of the answers did not come from the workload they were asked of, as far as its log tells."""
+    answered = {one.nonce: one for one in round_ if one.seen.kind is Kind.ANSWERED}
+    wanted = {nonce: str(one.lane.workload) for nonce, one in answered.items()}
+    rig.logbook.wait_for(wanted, deadline=time.monotonic() + rig.profile.deadlines.testimony)
+    found = {nonce: rig.logbook.heard(nonce) for nonce in answered}
+    return [
+        f"{one.lane}: answered, but its bytes are in the log of {', '.join(found[nonce]) or 'nobody'}"
+        for nonce, one in answered.items()
+        if found[nonce] != (wanted[nonce],)
+    ]
 
 
 def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
@@ -245,6 +262,7 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
     cases = lanes(expectations)
     line = step_line(number, step.change.describe(), file_line=step.line)
     notes.steps.append(line)
+    forbidden = len(notes.forbidden)
     settled = not (notes.unproven.written or notes.unproven.deleted)
     made = hand.make(step)
     applied = time.monotonic()
@@ -272,4 +290,10 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
             reason = f"the change is not proven to have landed: {waited.detail}"
             verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     verdicts += _replaced(rig, step, notes)
+    disturbed = hand.disturbed()
+    if disturbed:
+        # Whatever was seen, it was not of this case's policies.
+        del notes.forbidden[forbidden:]
+        reason = f"somebody else changed what this case had applied: {'; '.join(disturbed)}"
+        verdicts = [Verdict(status=Status.INCONCLUSIVE, reason=reason)]
     return close_step(line, verdicts)

@@ -68,6 +68,7 @@ class Hand:
         self._scenario = scenario
         self._existing: dict[ObjectKey, None] = {}  # in the order of creation
         self._labels: dict[Ref, dict[str, str | None]] = {}
+        self._stored: dict[ObjectKey, Answer] = {}  # the API's answer to our last write
         self.applied: list[dict[str, Any]] = []
 
     def resolve(self, value: Any) -> Any:
@@ -168,6 +169,7 @@ class Hand:
         said = f"{answer.code} {answer.reason}: {answer.message}"
         if answer.ok:
             made.written[key] = str(answer.body["metadata"]["resourceVersion"])
+            self._stored[key] = answer
             if refused is not None:
                 made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
             return
@@ -196,6 +198,7 @@ class Hand:
         made.note("delete", str(key), answer)
         if answer.ok or answer.code == 404:
             self._existing.pop(key, None)
+            self._stored.pop(key, None)
             made.deleted.append(key)
         else:
             made.doubt(f"{key} could not be deleted: {answer.code} {answer.reason}: {answer.message}")
@@ -253,6 +256,23 @@ class Hand:
             found = _at(answer.body, path)
             if found != wanted:
                 made.fail(Failure.READ_BACK, f"{key}: {path} is {found!r}, it must be {wanted!r}")
+
+    def disturbed(self) -> list[str]:
+        """Objects of this case that others have changed since, in words. The status is others' to write.
+        Raises SetupError where the API does not tell."""
+        found = []
+        for key, stored in self._stored.items():
+            if key not in self._existing:
+                continue  # refused, or not this case's own
+            now = self._rig.kube.get(key)
+            if now.code == 404:
+                found.append(f"{key} was deleted")
+                continue
+            now.or_raise(f"read {key} again")
+            was, is_now = (each.body["metadata"].get("generation") for each in (stored, now))
+            if was != is_now or _content(stored) != _content(now):
+                found.append(f"{key} was changed (generation {was}, now {is_now})")
+        return found
 
     def undo(self) -> Made:
         """Deletes everything that is still there and restores labels. Never raises for a refusal. What
