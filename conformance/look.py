@@ -94,6 +94,8 @@ def look(
                 why=alive[(lane.workload, lane.workload_port)].describe(),
             )
             verdict = judge(expected(index, probed), probed.seen, controls, testimony)
+            if probed.misled:
+                verdict = Verdict(status=Status.INCONCLUSIVE, reason=probed.seen.describe())
             is_last = number == len(result.rounds) - 1
             if is_last and verdict.passed:
                 attributed = _attribution(rig, hand, cases[index].expectation, lane, before)
@@ -102,7 +104,7 @@ def look(
             if counts:
                 verdicts.append(_placed(verdict, cases[index], number))
             _note_banner(probed, cases[index], context)
-            if cases[index].expectation.outcome is not Outcome.SUCCEEDED:
+            if cases[index].expectation.outcome is not Outcome.SUCCEEDED and not probed.misled:
                 context.forbidden.append(probed)
             line["probes"].append(
                 probe_line(

@@ -87,6 +87,7 @@ class Rig:
         self.access = AccessBook()
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
+        self.unanswered: dict[ObjectKey, None] = {}  # may still be written, or may have been
         self._lost = False  # a prober could not be started
         self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
         self._sessions: dict[Ref, Session] = {}
@@ -114,7 +115,7 @@ class Rig:
 
         def end() -> None:
             # The reader's thread owns the response; shutting its socket down ends the reading.
-            with suppress(RuntimeError, OSError):  # it has ended by itself meanwhile
+            with suppress(RuntimeError, OSError, ValueError):  # it has ended by itself meanwhile
                 response.shutdown()
 
         return Tail(log_lines(response), read=read, end=end, name=f"{ref} {container}")
@@ -306,6 +307,8 @@ class Rig:
             if answer.code != 404:
                 answer.or_raise(f"an earlier case's {self.leftovers[0]} cannot be deleted")
             self.leftovers.pop(0)
+        for key in self.unanswered:
+            self.kube.delete(key)
 
     def settle(self) -> None:
         """After a case: the access logs are read to their end, so that no late line looks like a new one."""

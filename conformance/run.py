@@ -154,15 +154,18 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
 
 
 def _astray(rig: Rig, round_: Round) -> list[str]:
-    """Which of the answers did not come from the workload they were asked of, as far as its log tells."""
-    answered = {one.nonce: one for one in round_ if one.seen.kind is Kind.ANSWERED}
-    wanted = {nonce: str(one.lane.workload) for nonce, one in answered.items()}
-    rig.logbook.wait_for(wanted, deadline=time.monotonic() + rig.profile.deadlines.testimony)
+    """Which answers came from another workload than the one asked, by the logs. A log that ended tells
+    nothing."""
+    ended = rig.silent_backends()
+    answered = {one.nonce: one.lane for one in round_ if one.seen.kind is Kind.ANSWERED}
+    wanted = {nonce: str(lane.workload) for nonce, lane in answered.items()}
+    told = {nonce: workload for nonce, workload in wanted.items() if workload not in ended}
+    rig.logbook.wait_for(told, deadline=time.monotonic() + rig.profile.deadlines.testimony)
     found = {nonce: rig.logbook.heard(nonce) for nonce in answered}
     return [
-        f"{one.lane}: answered, but its bytes are in the log of {', '.join(found[nonce]) or 'nobody'}"
-        for nonce, one in answered.items()
-        if found[nonce] != (wanted[nonce],)
+        f"{lane}: answered, but its bytes are in the log of {', '.join(found[nonce]) or 'nobody'}"
+        for nonce, lane in answered.items()
+        if found[nonce] != (wanted[nonce],) and (found[nonce] or nonce in told)
     ]
 
 
@@ -178,6 +181,13 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
     line["recovered_ms"] = milliseconds(time.monotonic() - begun) if result.first_stable is not None else None
     notes.controls["recovery"] = line
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
+    astray = _astray(rig, result.last)
+    if astray:
+        # Without any policy, too: whatever was seen before says nothing of this mesh's policies.
+        notes.forbidden.clear()
+        reason = f"the paths lead elsewhere, without any policy, too: {'; '.join(astray[:4])}"
+        notes.verdicts[:] = [Verdict(status=Status.INCONCLUSIVE, reason=reason)]
+        return
     if not missing:
         if not waited.landed:
             reason = f"the deletion is not proven to have landed: {waited.detail}"
@@ -190,10 +200,11 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
         and alive[(probed.lane.workload, probed.lane.workload_port)][1].kind is Kind.ANSWERED
         for probed in missing
     )
+    unproven = "" if waited.landed else f"; the deletion is not proven to have landed: {waited.detail}"
     notes.verdicts.append(
         Verdict(status=Status.FAILED, failure=Failure.NOT_RECOVERED, reason=said)
         if denied and waited.landed
-        else Verdict(status=Status.INCONCLUSIVE, reason=f"the paths did not come back: {said}")
+        else Verdict(status=Status.INCONCLUSIVE, reason=f"the paths did not come back: {said}{unproven}")
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from conformance.verdict import Failure, Status, Verdict
 
 __all__ = ["Hand", "Made"]
 
+# Not about an object's content: not logged in, gone meanwhile, took too long, too many requests.
+NO_REFUSAL = (401, 404, 408, 429)
 POD = {"apiVersion": "v1", "kind": "Pod"}
 Content = dict[str, Any]
 
@@ -114,13 +117,24 @@ class Hand:
     def put(self, body: Mapping[str, Any]) -> Made:
         """Applies one document of no scenario file; a refusal is a failure."""
         made, resolved = Made(), self.resolve(dict(body))
-        key, answer = self._rig.kube.apply(resolved, namespace=self._rig.names.real("foo"))
+        namespace = self._rig.names.real("foo")
+        with self._writing(self._rig.kube.key(resolved, namespace=namespace)):
+            key, answer = self._rig.kube.apply(resolved, namespace=namespace)
         made.note("apply", str(key), answer)
         self.applied.append(resolved)
         if answer.ok:
             self._existing[key] = None
         self._weigh(answer, key, None, None, made)
         return made
+
+    @contextmanager
+    def _writing(self, key: ObjectKey) -> Iterator[None]:
+        """A write that is not answered may be carried out all the same, and late."""
+        try:
+            yield
+        except SetupError:
+            self._rig.unanswered[key] = None
+            raise
 
     def drop(self, body: Mapping[str, Any]) -> Made:
         """Deletes what `put` applied."""
@@ -142,10 +156,12 @@ class Hand:
         before = _content(kube.get(key)) if refused else None
         if refused and before is not None:
             # What stands there already is refused twice: as a new object and as a change of this one.
-            created = kube.create(body, namespace=namespace)
+            with self._writing(key):
+                created = kube.create(body, namespace=namespace)
             made.note("create", str(key), created)
             self._weigh(created, key, refused, before, made)
-        _, answer = kube.apply(body, namespace=namespace)
+        with self._writing(key):
+            _, answer = kube.apply(body, namespace=namespace)
         made.note("apply", str(key), answer)
         if refused is None:
             self.applied.append(body)
@@ -157,7 +173,8 @@ class Hand:
         key = self._key(self._scenario.document(change.documents[0]))
         before = _content(self._rig.kube.get(key)) if refused else None
         patch = self.resolve(dict(change.patch or {}))
-        answer = self._rig.kube.merge_patch(key, patch)
+        with self._writing(key):
+            answer = self._rig.kube.merge_patch(key, patch)
         made.note("patch", str(key), answer)
         if refused is None:
             self.applied.append({"patch": patch, "of": str(key)})
@@ -173,7 +190,7 @@ class Hand:
             if refused is not None:
                 made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
             return
-        if answer.code >= 500 or answer.code == 429 or answer.reason == "Conflict":
+        if answer.code >= 500 or answer.code in NO_REFUSAL or answer.reason == "Conflict":
             made.doubt(f"the API could not take {key}: {said}")  # which says nothing about its content
             return
         if refused is None:
@@ -272,6 +289,10 @@ class Hand:
             was, is_now = (each.body["metadata"].get("generation") for each in (stored, now))
             if was != is_now or _content(stored) != _content(now):
                 found.append(f"{key} was changed (generation {was}, now {is_now})")
+        late = [key for key in self._rig.unanswered if key not in self._existing]
+        found += [
+            f"{key} came late, of a write without an answer" for key in late if self._rig.kube.get(key).ok
+        ]
         return found
 
     def undo(self) -> Made:

@@ -51,6 +51,7 @@ class Probed:
     nonce: str
     line: str
     seen: Observation
+    misled: bool = False  # its name led elsewhere than to its Service: no matter of the mesh's
 
     def expected(self, outcome: Outcome, denials: frozenset[Kind]) -> Expected:
         return Expected(
@@ -100,20 +101,21 @@ def sweep(rig: Rig, targets: Sequence[Lane]) -> list[Probed]:
         path = (str(lane.workload), rig.pods[lane.source].address, lane.workload_port)
         rig.sent[path] = rig.sent.get(path, 0) + 1
     return [
-        Probed(lane=lane, nonce=nonce, line=line, seen=_at_its_address(rig, lane, seen))
+        _probed(rig, lane, nonce, line, seen)
         for lane, (nonce, line, seen) in zip(targets, results, strict=True)
     ]
 
 
-def _at_its_address(rig: Rig, lane: Lane, seen: Observation) -> Observation:
-    """What was seen, or UNKNOWN where a name led elsewhere than to its Service: that is no mesh's doing."""
+def _probed(rig: Rig, lane: Lane, nonce: str, line: str, seen: Observation) -> Probed:
+    """The probe; what it saw is UNKNOWN where a name led elsewhere than to its Service."""
     wanted = rig.services.get(lane.target, "") if lane.via == "service" else ""
     found = seen.address.rpartition(":")[0]
     # Of a Service with addresses of both families one is known here.
     if wanted in ("", "None", found) or not found or (":" in wanted) != (":" in found):
-        return seen
+        return Probed(lane=lane, nonce=nonce, line=line, seen=seen)
     why = f"the name of {lane.target} resolved to {found}, but its Service has {wanted}"
-    return Observation(kind=Kind.UNKNOWN, why=why, address=seen.address)
+    unknown = Observation(kind=Kind.UNKNOWN, why=why, address=seen.address)
+    return Probed(lane=lane, nonce=nonce, line=line, seen=unknown, misled=True)
 
 
 def bypass(rig: Rig, targets: Iterable[tuple[Ref, int]]) -> dict[tuple[Ref, int], tuple[str, Observation]]:

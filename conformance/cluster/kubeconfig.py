@@ -44,7 +44,7 @@ def load_client(kubeconfig: Path, context: str | None) -> client.ApiClient:
                     settings[key] = _in_memory(_decode(kubeconfig, f"{key}-data", data))
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = 32
-    # A connection that was closed while nobody used it is opened anew; what the API answers is for the caller.
+    # A connection that was closed while nobody used it is opened anew; any answer is for the caller.
     configuration.retries = Retry(
         connect=1, read=1, redirect=0, status=0, other=0, respect_retry_after_header=False
     )

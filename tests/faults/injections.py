@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -44,8 +44,7 @@ def name_is(ref: str, target: str, *, of: str | None) -> Inject:
         address = rig.services[service]
         entry = f"\n{address}\t"
         other = f"\n{rig.services[Ref.parse(of)]}\t" if of else f"\n#{address[1:]}\t"
-        assert len(other) <= len(entry) or of is None, "addresses of different length"
-        return processes.hosts_of(stand.process(ref, PROGRAMS["sleep"]), entry, other)
+        return processes.hosts_of(stand.node, stand.process(ref, PROGRAMS["sleep"]), entry, other)
 
     return inject
 
@@ -151,24 +150,27 @@ def packets(ref: str, *words: str) -> Inject:
     return lambda stand: meddling(stand.process(ref, PROGRAMS["sleep"]), *words)
 
 
+def diverted(ref: str, *ports: str, to: str) -> Inject:
+    """What the pod sends to the ports arrives at another workload."""
+
+    def inject(stand: Stand) -> AbstractContextManager[None]:
+        address = stand.rig.pods[Ref.parse(to)].address
+        return meddling(stand.process(ref, PROGRAMS["sleep"]), "divert", address, *ports)
+
+    return inject
+
+
 def clock_jumps(seconds: float) -> Inject:
     """The suite's own clock, from one moment to the next."""
 
     @contextmanager
     def inject(stand: Stand) -> Iterator[None]:
         real = time.time
-        with mock.patch.object(time, "time", lambda: real() + seconds):
-            yield
 
-    return inject
+        def jumped() -> float:
+            return real() + seconds
 
-
-def both(*parts: Inject) -> Inject:
-    @contextmanager
-    def inject(stand: Stand) -> Iterator[None]:
-        with ExitStack() as stack:
-            for part in parts:
-                stack.enter_context(part(stand))
+        with mock.patch.object(time, "time", jumped):
             yield
 
     return inject

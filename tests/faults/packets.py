@@ -2,6 +2,7 @@
 
     python -m tests.faults.packets PID drop PORT...
     python -m tests.faults.packets PID delay SECONDS PORT...
+    python -m tests.faults.packets PID divert ADDRESS PORT...
 
 The kernel need not have netem: a small TCP proxy in the path holds back every piece, in both directions.
 """
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     # A process's own threads would keep it out of a user namespace: nothing is imported before.
     for name, flag in (("user", linux.CLONE_NEWUSER), ("net", linux.CLONE_NEWNET)):
         theirs = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY)
-        if os.fstat(theirs).st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
+        if os.fstat(theirs).st_ino != Path(f"/proc/self/ns/{name}").stat().st_ino:
             linux.setns(theirs, flag)
         os.close(theirs)
     match what:
@@ -61,7 +62,10 @@ def main(arguments: Sequence[str]) -> int:
                 _wait()
         case "delay":
             seconds, *ports = rest
-            _delay(float(seconds), [int(port) for port in ports])
+            _relay([int(port) for port in ports], seconds=float(seconds))
+        case "divert":
+            address, *ports = rest
+            _relay([int(port) for port in ports], address=address)
     return 0
 
 
@@ -124,24 +128,25 @@ def _not_ours() -> list[Any]:
     return _compare("meta", {"dreg": 1, "key": 3}, struct.pack("I", MARK), operation=1)
 
 
-def _delay(seconds: float, ports: Sequence[int]) -> None:
+def _relay(ports: Sequence[int], *, seconds: float = 0.0, address: str = "") -> None:
+    """Connections to the ports through a proxy: later, or to another address than asked for."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     here = listener.getsockname()[1]
     rules = [_not_ours() + _dport(port) + _redirect(here) for port in ports]
     # pyroute2 has an event loop of its own in this thread; the proxy has its own in another.
-    threading.Thread(target=lambda: asyncio.run(_proxy(listener, seconds)), daemon=True).start()
+    threading.Thread(target=lambda: asyncio.run(_proxy(listener, seconds, address)), daemon=True).start()
     with _table(nat_rules=rules):
         _wait()
 
 
-async def _proxy(listener: socket.socket, seconds: float) -> None:
+async def _proxy(listener: socket.socket, seconds: float, instead: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raw = writer.get_extra_info("socket").getsockopt(socket.SOL_IP, ORIGINAL_DESTINATION, 16)
         port, address = struct.unpack("!2xH4s8x", raw)
         link = socket.socket()
         link.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
         link.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(link, (socket.inet_ntoa(address), port))
+        await asyncio.get_running_loop().sock_connect(link, (instead or socket.inet_ntoa(address), port))
         far_reader, far_writer = await asyncio.open_connection(sock=link)
         await asyncio.gather(_pipe(reader, far_writer, seconds), _pipe(far_reader, writer, seconds))
 

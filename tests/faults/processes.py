@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from conformance.cluster.embedded.node.spec import STATE
 from tests.processes import descendants, wait_until
 
 PIDFD_GETFD = 438  # the same on every architecture
@@ -65,11 +66,13 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 @contextmanager
-def hosts_of(pid: int, old: str, new: str) -> Iterator[None]:
-    """The hosts file that a process sees, `old` replaced by `new`, of the same length; put back at the end."""
-    file = Path(f"/proc/{pid}/root/etc/hosts")
+def hosts_of(node: int, pid: int, old: str, new: str) -> Iterator[None]:
+    """The hosts file that a process sees, `old` replaced by `new`, no longer than it; put back at the end."""
+    seen = Path(f"/proc/{pid}/root/etc/hosts")  # read-only in there: the kubelet's own file is written
+    state = Path(f"/proc/{node}/root{STATE}")
+    file = next(each for each in state.rglob("*hosts*") if each.is_file() and each.samefile(seen))
     before = file.read_bytes()
-    after = before.replace(old.encode(), new.encode().ljust(len(old)))
+    after = before.replace(old.encode(), new.encode())
     assert after != before, f"{old!r} is not in the hosts file"
     _rewrite(file, after)
     try:
@@ -95,7 +98,7 @@ def cut_connections(pid: int, port: int) -> int:
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                if not os.readlink(entry).startswith("socket:"):
+                if not str(entry.readlink()).startswith("socket:"):
                     continue
                 copy = _libc.syscall(PIDFD_GETFD, handle, int(entry.name), 0)
                 if copy < 0:

@@ -1,4 +1,4 @@
-"""The three scenarios that run while something breaks: one that expects success, one a denial, one changes."""
+"""Scenarios that run while something breaks: one expects success, one a denial, one changes its policy."""
 
 from __future__ import annotations
 
