@@ -88,6 +88,7 @@ class Rig:
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
         self.unanswered: dict[ObjectKey, None] = {}  # may still be written, or may have been
+        self._given_up = False  # a workload did not come back
         self._lost = False  # a prober could not be started
         self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
         self._sessions: dict[Ref, Session] = {}
@@ -205,7 +206,9 @@ class Rig:
         broken = {ref for ref, session in self._sessions.items() if session.broken}
         if not silent and not broken and not self._lost:
             return
-        deadline = time.monotonic() + self.profile.deadlines.ready
+        # Waited for once: a workload that is gone for good must not cost every case that long.
+        patience = 0.0 if self._given_up else self.profile.deadlines.ready
+        deadline = time.monotonic() + patience
         found = {
             ref: pod
             for namespace in {ref.namespace for ref in self.pods}
@@ -218,20 +221,29 @@ class Rig:
             if ref in {backend.ref for backend in self.backends}:
                 # From now on: what was logged before belongs to no case to come.
                 self._follow(ref, tail=0)
-        self._lost = False
+        self._lost = self._given_up = False
 
     def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
         """The ready pods of the workloads of a namespace. Raises SetupError where one does not come."""
         wanted = {ref for ref in self.pods if ref.namespace == namespace}
-        pods = wait_for_pods(
-            self.kube,
-            self.names.real(namespace),
-            done=lambda pods: wanted <= pods_by_workload(self.names, pods, self.profile).keys(),
-            deadline=deadline,
-            what=f"the return of {', '.join(map(str, sorted(wanted)))}",
-            ran_before=True,
-        )
-        return pods_by_workload(self.names, pods, self.profile)
+        found: dict[Ref, Pod] = {}
+
+        def done(pods: list[dict[str, Any]]) -> bool:
+            found.clear()
+            found.update(pods_by_workload(self.names, pods, self.profile))
+            return wanted <= found.keys()
+
+        try:
+            wait_for_pods(
+                self.kube, self.names.real(namespace), done=done, deadline=deadline, what="", ran_before=True
+            )
+        except SetupError as error:
+            if wanted <= found.keys():
+                raise
+            self._given_up = True
+            gone = ", ".join(map(str, sorted(wanted - found.keys())))
+            raise SetupError(f"no ready pod of {gone}, which ran before{error.message}") from None
+        return found
 
     def replaced(self, refs: Iterable[Ref]) -> list[str]:
         """Workloads of these that run as other pods or containers than when this was asked last, in words.

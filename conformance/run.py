@@ -201,9 +201,10 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
         for probed in missing
     )
     unproven = "" if waited.landed else f"; the deletion is not proven to have landed: {waited.detail}"
+    unproven += "".join(f"; {verdict.reason}" for verdict in undone.verdicts)  # what is still there
     notes.verdicts.append(
         Verdict(status=Status.FAILED, failure=Failure.NOT_RECOVERED, reason=said)
-        if denied and waited.landed
+        if denied and not unproven
         else Verdict(status=Status.INCONCLUSIVE, reason=f"the paths did not come back: {said}{unproven}")
     )
 

@@ -33,12 +33,22 @@ class Mesh:
     sent: dict[tuple[str, str, int], int] = field(default_factory=dict)
     logbook: LogBook = field(default_factory=LogBook)
     access: AccessBook = field(default_factory=AccessBook)
+    restarted: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         profile = load_profile(find_profile("bundled"))
         self.profile = replace(profile, deadlines=replace(profile.deadlines, attribution=0.05, converge=1))
         pod = SimpleNamespace(address="10.0.0.1", sidecar=True)
         self.pods = {SLEEP: pod, ECHO: pod}
+
+    def replaced(self, _: object) -> list[str]:
+        return self.restarted
+
+    def silent_backends(self) -> list[str]:
+        return []
+
+    def silent_sidecars(self) -> list[str]:
+        return []
 
     def settle(self) -> None:
         """Its access log is never late."""

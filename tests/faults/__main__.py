@@ -13,9 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.stand import open_stand
 from tests.faults.table import FAULTS
-from tests.faults.tally import Row, strike, table
+from tests.faults.tally import Row, strike_all, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 MARK = "<!-- tally -->\n"
@@ -29,11 +28,9 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[Row] = []
     chosen = [fault for fault in FAULTS if given.pattern in fault.name]
     begun = time.monotonic()
-    with open_stand() as stand:
-        for fault in chosen:
-            struck = time.monotonic()
-            rows.append(strike(stand, fault))
-            print(f"{time.monotonic() - struck:6.1f} s  {' | '.join(rows[-1].cells)}", flush=True)
+    for row in strike_all(chosen):
+        rows.append(row)
+        print(f"{time.monotonic() - begun:6.1f} s  {' | '.join(row.cells)}", flush=True)
     wrong = [text for row in rows for text in row.wrong]
     print(f"\n{table(rows)}")
     print("\n".join(["wrong:", *wrong]) if wrong else "wrong verdicts: none")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
+import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ from tests.faults.scenes import Scene, load_scene
 # No case may take longer than all its deadlines together; far above, as this machine may be busy.
 HANG_SECONDS = 120.0
 API_SECONDS = 3.0
+# For what no fault runs into: a busy machine must not matter.
+PATIENCE = 20.0
 
 
 class When(Enum):
@@ -84,7 +87,7 @@ def open_stand() -> Iterator[Stand]:
         profile = load_profile(find_profile("bundled"))
         straight = Kube(cluster.kubeconfig)
         stack.callback(straight.close)
-        stage.prepare(straight, profile, print)
+        stage.prepare(straight, profile, _say)
         content = yaml.safe_load(cluster.kubeconfig.read_text())
         settings = content["clusters"][0]["cluster"]
         ca = base64.b64decode(settings.pop("certificate-authority-data"))
@@ -93,7 +96,7 @@ def open_stand() -> Iterator[Stand]:
         settings["server"] = proxy.url
         kube = stack.enter_context(_kube(json.dumps(content)))
         names = Names(run="faults", worker="", root=profile.root_namespace)
-        rig = stage.open_rig(kube, profile, names, print)
+        rig = stage.open_rig(kube, profile, names, _say)
         stack.callback(rig.close)
         stand = Stand(node=cluster._node.pid, kube=straight, proxy=proxy, rig=rig, profile=profile)
 
@@ -104,10 +107,12 @@ def open_stand() -> Iterator[Stand]:
         yield stand
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 @contextmanager
 def _kube(content: str) -> Iterator[Kube]:
-    import tempfile
-
     with tempfile.NamedTemporaryFile("w", suffix=".kubeconfig") as file:
         file.write(content)
         file.flush()
@@ -123,7 +128,8 @@ def play(
     stand: Stand, scene: Scene, *, when: When | None = None, inject: Inject | None = None, **deadlines: float
 ) -> Told:
     """One case; what `inject` does happens once, at `when`, and is undone after the case."""
-    found = {name: getattr(stand.profile.deadlines, name) for name in Deadlines.__slots__} | deadlines
+    found = {name: getattr(stand.profile.deadlines, name) for name in Deadlines.__slots__}
+    found |= {"baseline": PATIENCE, "converge": PATIENCE, "recovery": PATIENCE, **deadlines}
     stand.rig.profile = replace(stand.profile, deadlines=Deadlines(**found))
     scenario = load_scene(scene)
     with ExitStack() as broken:
@@ -182,10 +188,3 @@ def moments(reached: Callable[[When], None]) -> Iterator[None]:
         mock.patch.object(Rig, "session_in_use", on_sweep),
     ):
         yield
-
-
-def patient(seconds: float, condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
