@@ -19,7 +19,7 @@ OPTIONS += $(if $(K),-k "$(K)")
 OPTIONS += $(if $(filter-out 0,$(N)),-n $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance walkthrough test lint format doctor cluster bench soak mutants lock clean
+.PHONY: help conformance walkthrough test lint format doctor cluster bench soak mutants faults lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak: $(READY) ## run everything N times (default 20) and print the tally
 
 mutants: $(READY) ## break the mesh on purpose, one requirement at a time; the suite must turn red and name it
 	@$(RUN) -m tests.mutants $(ARGS)
+
+faults: $(READY) ## break what is around the suite, one thing at a time; renews the table of docs/faults.md
+	@$(RUN) -m tests.faults --write $(ARGS)
 
 lock: ## renew requirements.lock from requirements.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q requirements.in -o requirements.lock

@@ -133,6 +133,10 @@ def judge_deciders(
             shadow = expectation.dry_run
             named = None if shadow.policy is None else hand.policy_name(shadow.policy)
             found.append(judge_dry_run(shadow.allow, shadow.deny, named, entries, wanted=wanted))
+    if str(lane.workload) in rig.silent_sidecars():
+        ended = f"the access log of {lane.workload} ended"
+        found = [each for each in found if each.status is not Status.INCONCLUSIVE]
+        found.append(Verdict(status=Status.INCONCLUSIVE, reason=ended))
     if expectation.audited:
         found.append(judge_audit(_policy_name(hand, expectation.audited), entries))
     return found

@@ -127,7 +127,7 @@ class EnforcerStatus:
             if key.kind in self._kinds and int(objects.get(str(key)) or 0) < int(version)
         ]
         missing += [
-            f"{key} is still in force"
+            f"{key} is still in force, as far as the control plane tells"
             for key in changes.deleted
             if key.kind in self._kinds and str(key) not in written and str(key) in objects
         ]

@@ -45,7 +45,6 @@ from conformance.stage import (
     environment,
     open_rig,
     prepare,
-    renew_barrier,
     start,
 )
 from conformance.telemetry import log_connections
@@ -124,7 +123,6 @@ class Campaign:
         if self.rig is None:
             raise RuntimeError("no rig is open")
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
-            renew_barrier(self.rig)
             result = self._play(scenario, self.rig, body)
         line = case_line(scenario, worker=self.worker, result=result)
         if tried:

@@ -14,6 +14,7 @@ from conformance.attributing import (
     entries_of,
     judge_deciders,
 )
+from conformance.errors import SetupError
 from conformance.evidence import Controls, Kind, Outcome
 from conformance.exposure import begin_watch
 from conformance.findings import finding
@@ -23,6 +24,7 @@ from conformance.probe.converge import Convergence, converge
 from conformance.rig import Rig
 from conformance.steps import Hand
 from conformance.sweep import CONTROL_PORT, Case, Lane, Probed, bypass, path_of, sweep
+from conformance.topology import Ref
 from conformance.verdict import (
     Expected,
     Failure,
@@ -65,6 +67,7 @@ def look(
     # A late line of what was sent before would be taken for one of this step's.
     rig.settle()
     before = dict(rig.sent)
+    rig.replaced(_involved(targets))
 
     def expected(index: int, probed: Probed) -> Expected:
         return probed.expected(cases[index].expectation.outcome, denials)
@@ -106,6 +109,8 @@ def look(
                 why=alive[(lane.workload, lane.workload_port)].describe(),
             )
             verdict = judge(expected(index, probed), probed.seen, controls, testimony)
+            if probed.misled:
+                verdict = Verdict(status=Status.INCONCLUSIVE, reason=probed.seen.describe())
             is_last = number == len(result.rounds) - 1
             answer = answers[index] if answers else None
             if answer and answer.foreign:
@@ -117,7 +122,7 @@ def look(
             if counts:
                 verdicts.append(_placed(verdict, cases[index], number))
             _note_banner(probed, cases[index], context)
-            if cases[index].expectation.outcome is not Outcome.SUCCEEDED:
+            if cases[index].expectation.outcome is not Outcome.SUCCEEDED and not probed.misled:
                 context.forbidden.append(probed)
             line["probes"].append(
                 probe_line(
@@ -129,12 +134,34 @@ def look(
                     entries=entries_of(rig, lane, before) if is_last else (),
                 )
             )
+    verdicts = _undisturbed(rig, targets, verdicts)
     if not entries_complete:
         line["attribution"] = "incomplete: not every connection is in the access log"
     if not stable and worst(verdicts).passed:
         reason = f"the rounds did not agree {rig.profile.rounds} times in a row within the deadline"
         verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     return verdicts
+
+
+def _involved(targets: Sequence[Lane]) -> dict[Ref, None]:
+    return dict.fromkeys(ref for lane in targets for ref in (lane.workload, lane.source))
+
+
+def _undisturbed(rig: Rig, targets: Sequence[Lane], verdicts: list[Verdict]) -> list[Verdict]:
+    """The verdicts; where a probed workload was restarted meanwhile, only what got through counts: all else
+    may be the restart's doing."""
+    try:
+        replaced = rig.replaced(_involved(targets))
+    except SetupError as error:
+        return [*verdicts, Verdict(status=Status.INCONCLUSIVE, reason=str(error))]
+    if not replaced:
+        return verdicts
+    reason = f"restarted or replaced while the probes ran: {', '.join(replaced)}"
+    got_through = (Failure.EXPOSURE, Failure.DELIVERED)
+    return [
+        *(verdict for verdict in verdicts if verdict.failure in got_through),
+        Verdict(status=Status.INCONCLUSIVE, reason=reason),
+    ]
 
 
 def _placed(verdict: Verdict, case: Case, number: int) -> Verdict:
@@ -173,6 +200,8 @@ def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], li
         if port == CONTROL_PORT and observation.kind is not Kind.ANSWERED
     ]
     markers = {nonce: str(ref) for (ref, _), (nonce, found) in seen.items() if found.kind is Kind.ANSWERED}
+    ended = rig.silent_backends()
+    markers = {nonce: name for nonce, name in markers.items() if name not in ended}
     missing = rig.logbook.wait_for(markers, deadline=deadline)
     causes = [f"no marker could be set in the log of {text}" for text in dead]
     causes += [f"the marker was not found in the log of {name}" for name in sorted(missing)]

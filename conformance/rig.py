@@ -98,6 +98,10 @@ class Rig:
         self.watch: Watch | None = None  # the exposure watch that is on
         self.watched: list[tuple[Lane, str]] = []  # the probes of this case's watches, by nonce
         self.exposed: list[Verdict] = []  # what this case's watches found
+        self.unanswered: dict[ObjectKey, None] = {}  # may still be written, or may have been
+        self._given_up = False  # a workload did not come back
+        self._lost = False  # a prober could not be started
+        self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
@@ -107,21 +111,23 @@ class Rig:
     def backends(self) -> list[Workload]:
         return [workload for workload in WORKLOADS.values() if workload.ports]
 
-    def _follow(self, ref: Ref) -> None:
+    def _follow(self, ref: Ref, *, tail: int | None = None) -> None:
         pod = self.pods[ref]
         sources = [(ref.name, json_lines(self.logbook.reader(str(ref))))]
         if pod.sidecar and "access-log" in self.profile.attribution:
             sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
         for container, read in sources:
-            self._tails.setdefault(ref, []).append(self._tail(ref, container, read))
+            self._tails.setdefault(ref, []).append(self._tail(ref, container, read, tail=tail))
 
-    def _tail(self, ref: Ref, container: str, read: Callable[[bytes], None]) -> Tail:
+    def _tail(
+        self, ref: Ref, container: str, read: Callable[[bytes], None], *, tail: int | None = None
+    ) -> Tail:
         pod = self.pods[ref]
-        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container)
+        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container, tail=tail)
 
         def end() -> None:
             # The reader's thread owns the response; shutting its socket down ends the reading.
-            with suppress(RuntimeError, OSError):  # it has ended by itself meanwhile
+            with suppress(RuntimeError, OSError, ValueError):  # it has ended by itself meanwhile
                 response.shutdown()
 
         return Tail(log_lines(response), read=read, end=end, name=f"{ref} {container}")
@@ -129,6 +135,7 @@ class Rig:
     def follow_new_sidecar(self, ref: Ref) -> None:
         """After the backend's sidecar was started again: its access log is another one."""
         self._write_off(ref)
+        self._seen.pop(ref, None)
         if "access-log" in self.profile.attribution:
             backend, *sidecars = self._tails[ref]
             for tail in sidecars:
@@ -155,6 +162,13 @@ class Rig:
             return session
         if session is not None:
             session.close()
+        try:
+            return self._open_session(ref)
+        except ProbeError:
+            self._lost = True
+            raise
+
+    def _open_session(self, ref: Ref) -> Session:
         pod = self.pods[ref]
         stream = open_exec(
             self.kube,
@@ -190,6 +204,70 @@ class Rig:
         """Backends whose log has ended, so that it proves nothing any more."""
         return [str(ref) for ref, tails in self._tails.items() if tails[0].ended.is_set()]
 
+    def silent_sidecars(self) -> list[str]:
+        """Backends whose sidecar's access log has ended, so that nobody tells any more who decided."""
+        return [
+            str(ref) for ref, tails in self._tails.items() if any(one.ended.is_set() for one in tails[1:])
+        ]
+
+    def heal(self) -> None:
+        """Before a case: what ended since the last one is opened anew, where others restarted or replaced
+        a pod for one. Raises SetupError where a workload does not come back."""
+        silent = {Ref.parse(name) for name in (*self.silent_backends(), *self.silent_sidecars())}
+        broken = {ref for ref, session in self._sessions.items() if session.broken}
+        if not silent and not broken and not self._lost:
+            return
+        # Waited for once: a workload that is gone for good must not cost every case that long.
+        patience = 0.0 if self._given_up else self.profile.deadlines.ready
+        deadline = time.monotonic() + patience
+        found = {
+            ref: pod
+            for namespace in {ref.namespace for ref in self.pods}
+            for ref, pod in self._await_workloads(namespace, deadline).items()
+        }
+        moved = {ref for ref, pod in self.pods.items() if found[ref].name != pod.name}
+        self.pods |= found
+        for ref in moved | broken | silent:
+            self._drop(ref)
+            if ref in {backend.ref for backend in self.backends}:
+                # From now on: what was logged before belongs to no case to come.
+                self._follow(ref, tail=0)
+        self._lost = self._given_up = False
+
+    def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
+        """The ready pods of the workloads of a namespace. Raises SetupError where one does not come."""
+        wanted = {ref for ref in self.pods if ref.namespace == namespace}
+        found: dict[Ref, Pod] = {}
+
+        def done(pods: list[dict[str, Any]]) -> bool:
+            found.clear()
+            found.update(pods_by_workload(self.names, pods, self.profile))
+            return wanted <= found.keys()
+
+        try:
+            wait_for_pods(
+                self.kube, self.names.real(namespace), done=done, deadline=deadline, what="", ran_before=True
+            )
+        except SetupError as error:
+            if wanted <= found.keys():
+                raise
+            self._given_up = True
+            gone = ", ".join(map(str, sorted(wanted - found.keys())))
+            raise SetupError(f"no ready pod of {gone}, which ran before{error.message}") from None
+        return found
+
+    def replaced(self, refs: Iterable[Ref]) -> list[str]:
+        """Workloads of these that run as other pods or containers than when this was asked last, in words.
+        Raises SetupError where a pod cannot be read."""
+        now = self.processes(refs)
+        before, self._seen = self._seen, self._seen | now
+        return [
+            f"{container} of {ref}"
+            for ref, (uid, containers) in now.items()
+            for container, ran in containers.items()
+            if ref in before and (before[ref][0], before[ref][1].get(container)) != (uid, ran)
+        ]
+
     def processes(self, refs: Iterable[Ref]) -> dict[Ref, Processes]:
         """Which processes run the workloads now. Raises SetupError where a pod cannot be read."""
         found: dict[Ref, Processes] = {}
@@ -210,6 +288,7 @@ class Rig:
         """Deletes the workload's pod and waits for the next one. Raises SetupError."""
         old = self.pods[ref]
         self._drop(ref)
+        self._seen.pop(ref, None)
         self._write_off(ref)
         key = self.kube.key(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": old.name, "namespace": old.namespace}}
@@ -244,6 +323,7 @@ class Rig:
         self.watch = None
         self.watched.clear()
         self.exposed.clear()
+        self._seen.clear()
 
     def clear(self) -> None:
         """Deletes what earlier cases left behind. Raises SetupError where it still cannot be deleted: a
@@ -253,11 +333,18 @@ class Rig:
             if answer.code != 404:
                 answer.or_raise(f"an earlier case's {self.leftovers[0]} cannot be deleted")
             self.leftovers.pop(0)
+        for key in self.unanswered:
+            self.kube.delete(key)
 
     def settle(self) -> None:
         """After a case: the access logs are read to their end, so that no late line looks like a new one."""
         if self.attribution == "access-log":
-            injected = {path: sent for path, sent in self.sent.items() if not path[0].endswith(".legacy")}
+            silent = self.silent_sidecars()
+            injected = {
+                path: sent
+                for path, sent in self.sent.items()
+                if not path[0].endswith(".legacy") and path[0] not in silent
+            }
             # As long as it takes: a line that came in the next case would be taken for one of its own.
             self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)
 

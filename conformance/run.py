@@ -21,6 +21,7 @@ from conformance.look import Context, Round, look, milliseconds
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Processes, Rig
 from conformance.scenario import ChangeKind, Scenario, Step
+from conformance.stage import renew_barrier
 from conformance.steps import Hand, Made
 from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, sweep
 from conformance.topology import Ref
@@ -90,6 +91,8 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
     started = time.time()
     rig.forget()
     try:
+        renew_barrier(rig)
+        rig.heal()
         rig.clear()
         rig.open_sessions({lane.source for lane in notes.targets} | {ref.ref for ref in rig.backends})
         with suppress(Settled):
@@ -99,8 +102,9 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
     finally:
         # Also when interrupted: what a case made must not be there for the next one.
         end_watch(rig)
+        exposed = _exposed(rig, hand)
         undone = hand.undo()
-    notes.verdicts += [*rig.exposed, *undone.verdicts]
+    notes.verdicts += [*exposed, *undone.verdicts]
     _recovery(rig, notes.targets, undone, notes)
     notes.verdicts += [*_delivered_late(rig, notes), *delivered(rig)]
     rig.settle()
@@ -134,6 +138,22 @@ def _controls(notes: Notes) -> dict[str, Any]:
     return {name: found[name] for name in ("baseline", "bypass", "recovery") if name in found}
 
 
+def _exposed(rig: Rig, hand: Hand) -> list[Verdict]:
+    """What the case's watches found. Where somebody else changed its policies a breach is not the mesh's."""
+    if all(verdict.failure is None for verdict in rig.exposed):
+        return list(rig.exposed)
+    try:
+        disturbed = hand.disturbed()
+    except ConformanceError as error:
+        disturbed = [error.message]
+    return [_disturbed(disturbed)] if disturbed else list(rig.exposed)
+
+
+def _disturbed(what: Sequence[str]) -> Verdict:
+    reason = f"somebody else changed what this case had applied: {'; '.join(what)}"
+    return Verdict(status=Status.INCONCLUSIVE, reason=reason)
+
+
 def _answered(round_: Round) -> bool:
     return all(probed.seen.kind is Kind.ANSWERED for probed in round_)
 
@@ -158,11 +178,28 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
     notes.baseline = {probed.lane for probed in result.last if probed.seen.kind is Kind.ANSWERED}
     notes.controls["baseline"] = _control_line(result)
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
-    if missing:
-        said = "; ".join(f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4])
+    astray = _astray(rig, result.last)
+    if missing or astray:
+        said = "; ".join([f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4]] + astray[:4])
         reason = f"the baseline does not hold, so nothing can be concluded: {said}"
         notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
         raise Settled
+
+
+def _astray(rig: Rig, round_: Round) -> list[str]:
+    """Which answers came from another workload than the one asked, by the logs. A log that ended tells
+    nothing."""
+    ended = rig.silent_backends()
+    answered = {one.nonce: one.lane for one in round_ if one.seen.kind is Kind.ANSWERED}
+    wanted = {nonce: str(lane.workload) for nonce, lane in answered.items()}
+    told = {nonce: workload for nonce, workload in wanted.items() if workload not in ended}
+    rig.logbook.wait_for(told, deadline=time.monotonic() + rig.profile.deadlines.testimony)
+    found = {nonce: rig.logbook.heard(nonce) for nonce in answered}
+    return [
+        f"{lane}: answered, but its bytes are in the log of {', '.join(found[nonce]) or 'nobody'}"
+        for nonce, lane in answered.items()
+        if found[nonce] != (wanted[nonce],) and (found[nonce] or nonce in told)
+    ]
 
 
 def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
@@ -178,6 +215,14 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
     line["recovered_ms"] = milliseconds(time.monotonic() - begun) if result.first_stable is not None else None
     notes.controls["recovery"] = line
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
+    astray = _astray(rig, result.last)
+    if astray:
+        # Without any policy, too: whatever was seen before says nothing of this mesh's policies.
+        notes.forbidden.clear()
+        rig.watched.clear()
+        reason = f"the paths lead elsewhere, without any policy, too: {'; '.join(astray[:4])}"
+        notes.verdicts[:] = [Verdict(status=Status.INCONCLUSIVE, reason=reason)]
+        return
     if not missing:
         if not waited.landed:
             reason = f"the deletion is not proven to have landed: {waited.detail}"
@@ -190,10 +235,12 @@ def _recovery(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> 
         and alive[(probed.lane.workload, probed.lane.workload_port)][1].kind is Kind.ANSWERED
         for probed in missing
     )
+    unproven = "" if waited.landed else f"; the deletion is not proven to have landed: {waited.detail}"
+    unproven += "".join(f"; {verdict.reason}" for verdict in undone.verdicts)  # what is still there
     notes.verdicts.append(
         Verdict(status=Status.FAILED, failure=Failure.NOT_RECOVERED, reason=said)
-        if denied and waited.landed
-        else Verdict(status=Status.INCONCLUSIVE, reason=f"the paths did not come back: {said}")
+        if denied and not unproven
+        else Verdict(status=Status.INCONCLUSIVE, reason=f"the paths did not come back: {said}{unproven}")
     )
 
 
@@ -262,6 +309,7 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
     cases = lanes(expectations)
     line = step_line(number, step.change.describe(), file_line=step.line)
     notes.steps.append(line)
+    forbidden = len(notes.forbidden)
     settled = not (notes.unproven.written or notes.unproven.deleted)
     made = hand.make(step)
     applied = time.monotonic()
@@ -289,4 +337,9 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
             reason = f"the change is not proven to have landed: {waited.detail}"
             verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
     verdicts += _replaced(rig, step, notes)
+    disturbed = hand.disturbed()
+    if disturbed:
+        # Whatever was seen, it was not of this case's policies.
+        del notes.forbidden[forbidden:]
+        verdicts = [_disturbed(disturbed)]
     return close_step(line, verdicts)

@@ -23,7 +23,7 @@ from conformance.cluster.install import (
     remove_namespaces,
 )
 from conformance.cluster.kube import Kube
-from conformance.cluster.ready import is_ready
+from conformance.cluster.ready import is_ready, wait_for_pods
 from conformance.errors import InputError, ProbeError, SetupError
 from conformance.profile import Profile
 from conformance.rig import Rig, pods_by_workload, service_addresses
@@ -170,10 +170,15 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
 
 def open_barrier(kube: Kube, profile: Profile) -> EnforcerStatus:
     """The stream that tells what has landed. Raises SetupError."""
-    pods, _ = kube.list("v1", "Pod", namespace=profile.root_namespace, selector="app=enforcer")
-    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
-    if not ready:
-        raise SetupError(f"no ready enforcer pod (app=enforcer) in {profile.root_namespace}")
+    pods = wait_for_pods(
+        kube,
+        profile.root_namespace,
+        done=lambda pods: bool(_ready_enforcers(pods)),
+        deadline=time.monotonic() + profile.deadlines.ready,
+        what=f"a ready enforcer pod (app=enforcer) in {profile.root_namespace}",
+        ran_before=True,
+    )
+    ready = _ready_enforcers(pods)
     try:
         stream = open_exec(
             kube,
@@ -192,6 +197,14 @@ def open_barrier(kube: Kube, profile: Profile) -> EnforcerStatus:
         status.close()
         raise
     return status
+
+
+def _ready_enforcers(pods: list[dict[str, Any]]) -> list[str]:
+    return [
+        pod["metadata"]["name"]
+        for pod in pods
+        if is_ready(pod) and (pod["metadata"].get("labels") or {}).get("app") == "enforcer"
+    ]
 
 
 def renew_barrier(rig: Rig) -> None:

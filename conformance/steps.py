@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from conformance.verdict import Failure, Status, Verdict
 
 __all__ = ["Hand", "Made"]
 
+# Not about an object's content: not logged in, gone meanwhile, took too long, too many requests.
+NO_REFUSAL = (401, 404, 408, 429)
 POD = {"apiVersion": "v1", "kind": "Pod"}
 Content = dict[str, Any]
 
@@ -69,6 +72,7 @@ class Hand:
         self._existing: dict[ObjectKey, None] = {}  # in the order of creation
         self._labels: dict[Ref, dict[str, str | None]] = {}
         self._labelled: dict[Ref, dict[str, str]] = {}  # the labels of pods that were relabelled
+        self._stored: dict[ObjectKey, Answer] = {}  # the API's answer to our last write
         self.applied: list[dict[str, Any]] = []
 
     def resolve(self, value: Any) -> Any:
@@ -140,7 +144,8 @@ class Hand:
         made, resolved = Made(), self.resolve(dict(body))
         key = kube.key(resolved, namespace=namespace)
         before = _content(kube.get(key)) if refused else None
-        _, answer = kube.apply(resolved, namespace=namespace, strict=strict)
+        with self._writing(key):
+            _, answer = kube.apply(resolved, namespace=namespace, strict=strict)
         made.note("apply strictly" if strict else "apply", str(key), answer)
         if refused is None:
             self.applied.append(resolved)
@@ -148,6 +153,15 @@ class Hand:
             self._existing[key] = None
         self._weigh(answer, key, refused, before, made)
         return made
+
+    @contextmanager
+    def _writing(self, key: ObjectKey) -> Iterator[None]:
+        """A write that is not answered may be carried out all the same, and late."""
+        try:
+            yield
+        except SetupError:
+            self._rig.unanswered[key] = None
+            raise
 
     def drop(self, body: Mapping[str, Any]) -> Made:
         """Deletes what `put` applied."""
@@ -169,10 +183,12 @@ class Hand:
         before = _content(kube.get(key)) if refused else None
         if refused and before is not None:
             # What stands there already is refused twice: as a new object and as a change of this one.
-            created = kube.create(body, namespace=namespace)
+            with self._writing(key):
+                created = kube.create(body, namespace=namespace)
             made.note("create", str(key), created)
             self._weigh(created, key, refused, before, made)
-        _, answer = kube.apply(body, namespace=namespace)
+        with self._writing(key):
+            _, answer = kube.apply(body, namespace=namespace)
         made.note("apply", str(key), answer)
         if refused is None:
             self.applied.append(body)
@@ -184,7 +200,8 @@ class Hand:
         key = self._key(self._scenario.document(change.documents[0]))
         before = _content(self._rig.kube.get(key)) if refused else None
         patch = self.resolve(dict(change.patch or {}))
-        answer = self._rig.kube.merge_patch(key, patch)
+        with self._writing(key):
+            answer = self._rig.kube.merge_patch(key, patch)
         made.note("patch", str(key), answer)
         if refused is None:
             self.applied.append({"patch": patch, "of": str(key)})
@@ -196,10 +213,11 @@ class Hand:
         said = f"{answer.code} {answer.reason}: {answer.message}"
         if answer.ok:
             made.written[key] = str(answer.body["metadata"]["resourceVersion"])
+            self._stored[key] = answer
             if refused is not None:
                 made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
             return
-        if answer.code >= 500 or answer.code == 429 or answer.reason == "Conflict":
+        if answer.code >= 500 or answer.code in NO_REFUSAL or answer.reason == "Conflict":
             made.doubt(f"the API could not take {key}: {said}")  # which says nothing about its content
             return
         if refused is None:
@@ -224,6 +242,7 @@ class Hand:
         made.note("delete", str(key), answer)
         if answer.ok or answer.code == 404:
             self._existing.pop(key, None)
+            self._stored.pop(key, None)
             made.deleted.append(key)
         else:
             made.doubt(f"{key} could not be deleted: {answer.code} {answer.reason}: {answer.message}")
@@ -283,6 +302,27 @@ class Hand:
             found = _at(answer.body, path)
             if found != wanted:
                 made.fail(Failure.READ_BACK, f"{key}: {path} is {found!r}, it must be {wanted!r}")
+
+    def disturbed(self) -> list[str]:
+        """Objects of this case that others have changed since, in words. The status is others' to write.
+        Raises SetupError where the API does not tell."""
+        found = []
+        for key, stored in self._stored.items():
+            if key not in self._existing:
+                continue  # refused, or not this case's own
+            now = self._rig.kube.get(key)
+            if now.code == 404:
+                found.append(f"{key} was deleted")
+                continue
+            now.or_raise(f"read {key} again")
+            was, is_now = (each.body["metadata"].get("generation") for each in (stored, now))
+            if was != is_now or _content(stored) != _content(now):
+                found.append(f"{key} was changed (generation {was}, now {is_now})")
+        late = [key for key in self._rig.unanswered if key not in self._existing]
+        found += [
+            f"{key} came late, of a write without an answer" for key in late if self._rig.kube.get(key).ok
+        ]
+        return found
 
     def undo(self) -> Made:
         """Deletes everything that is still there and restores labels. Never raises for a refusal. What

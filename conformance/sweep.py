@@ -52,6 +52,7 @@ class Probed:
     nonce: str
     line: str
     seen: Observation
+    misled: bool = False  # its name led elsewhere than to its Service: no matter of the mesh's
 
     def expected(self, outcome: Outcome, denials: frozenset[Kind]) -> Expected:
         return Expected(
@@ -101,7 +102,7 @@ def sweep(rig: Rig, targets: Sequence[Lane]) -> list[Probed]:
         path = path_of(rig, lane)
         rig.sent[path] = rig.sent.get(path, 0) + 1
     return [
-        Probed(lane=lane, nonce=nonce, line=line, seen=seen)
+        _probed(rig, lane, nonce, line, seen)
         for lane, (nonce, line, seen) in zip(targets, results, strict=True)
     ]
 
@@ -111,12 +112,28 @@ def path_of(rig: Rig, lane: Lane) -> Path:
     return str(lane.workload), rig.pods[lane.source].address, lane.workload_port
 
 
+def _probed(rig: Rig, lane: Lane, nonce: str, line: str, seen: Observation) -> Probed:
+    """The probe; what it saw is UNKNOWN where a name led elsewhere than to its Service."""
+    wanted = rig.services.get(lane.target, "") if lane.via == "service" else ""
+    found = seen.address.rpartition(":")[0]
+    # Of a Service with addresses of both families one is known here.
+    if wanted in ("", "None", found) or not found or (":" in wanted) != (":" in found):
+        return Probed(lane=lane, nonce=nonce, line=line, seen=seen)
+    why = f"the name of {lane.target} resolved to {found}, but its Service has {wanted}"
+    unknown = Observation(kind=Kind.UNKNOWN, why=why, address=seen.address)
+    return Probed(lane=lane, nonce=nonce, line=line, seen=unknown, misled=True)
+
+
 def bypass(rig: Rig, targets: Iterable[tuple[Ref, int]]) -> dict[tuple[Ref, int], tuple[str, Observation]]:
     """Probes workload ports from inside their own pods, on loopback, where no policy has a say: proof that
     the backend lives, and a marker in its log. (nonce, observation) by workload and port."""
     wanted = list(dict.fromkeys(targets))
-    results = _send(rig, [(ref, "127.0.0.1", port) for ref, port in wanted])
-    return {target: (nonce, seen) for target, (nonce, _, seen) in zip(wanted, results, strict=True)}
+    found: dict[tuple[Ref, int], tuple[str, Observation]] = {}
+    for _ in range(2):  # an exec stream that broke meanwhile is opened anew once
+        asked = [each for each in wanted if each not in found or found[each][1].kind is Kind.UNKNOWN]
+        results = _send(rig, [(ref, "127.0.0.1", port) for ref, port in asked])
+        found |= {target: (nonce, seen) for target, (nonce, _, seen) in zip(asked, results, strict=True)}
+    return found
 
 
 def _send(rig: Rig, probes: Sequence[tuple[Ref, str, int]]) -> list[tuple[str, str, Observation]]:

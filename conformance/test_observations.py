@@ -136,8 +136,8 @@ def test_excluded_port(act: Act) -> None:
     act.observe(
         "SCOPE-10",
         severity="high" if opened else "low",
-        seen=f"with everything denied, the port in excludeInboundPorts: {excluded.seen.describe()}; beside it: "
-        f"{covered.seen.describe()}",
+        seen=f"with everything denied, the port in excludeInboundPorts: {excluded.seen.describe()}; beside "
+        f"it: {covered.seen.describe()}",
     )
 
 

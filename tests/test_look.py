@@ -34,6 +34,7 @@ class Mesh:
     sent: dict[tuple[str, str, int], int] = field(default_factory=dict)
     logbook: LogBook = field(default_factory=LogBook)
     access: AccessBook = field(default_factory=AccessBook)
+    restarted: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         profile = load_profile(find_profile("bundled"))
@@ -42,6 +43,15 @@ class Mesh:
         self.pods = {SLEEP: pod, ECHO: pod}
 
     attribution = "access-log"
+
+    def replaced(self, _: object) -> list[str]:
+        return self.restarted
+
+    def silent_backends(self) -> list[str]:
+        return []
+
+    def silent_sidecars(self) -> list[str]:
+        return []
 
     def settle(self) -> None:
         """Its access log is never late."""
@@ -100,3 +110,24 @@ def test_a_rejection_is_told_by_the_workloads_own_sidecar(
 def test_an_exposure_before_the_rounds_agreed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = Mesh(rounds=[(Kind.TIMED_OUT, None), (Kind.ANSWERED, ALLOWED), (Kind.CLOSED, DENIED)])
     assert judge(monkeypatch, mesh, Outcome.REJECTED, None).failure is Failure.EXPOSURE
+
+
+@pytest.mark.parametrize(
+    ("outcome", "seen", "status", "failure"),
+    [
+        (Outcome.SUCCEEDED, (Kind.CLOSED, DENIED), Status.INCONCLUSIVE, None),
+        (Outcome.REJECTED, (Kind.CLOSED, DENIED), Status.INCONCLUSIVE, None),
+        (Outcome.REJECTED, (Kind.ANSWERED, ALLOWED), Status.FAILED, Failure.EXPOSURE),
+    ],
+)
+def test_where_a_workload_was_restarted_only_what_got_through_counts(
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
+    seen: tuple[Kind, Told],
+    status: Status,
+    failure: Failure | None,
+) -> None:
+    mesh = Mesh(rounds=[seen], restarted=["istio-proxy of tcp-echo.foo"])
+    verdict = judge(monkeypatch, mesh, outcome, None)
+    assert (verdict.status, verdict.failure) == (status, failure), verdict
+    assert failure or "istio-proxy of tcp-echo.foo" in verdict.reason

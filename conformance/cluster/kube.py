@@ -113,9 +113,16 @@ class Kube:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Answer:
-        """One request. Raises SetupError only where no answer came at all."""
-        response = self._send(method, path, body, query or {}, content_type, self._timeout)
-        data = response.read()
+        """One request. An API that asks to be asked again later (429, or Retry-After) is, as long as it can
+        answer in time. Raises SetupError only where no answer came at all."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            response = self._send(method, path, body, query or {}, content_type, self._timeout)
+            data = response.read()
+            pause = _asked_to_wait(int(response.status), response.response.headers.get("Retry-After"))
+            if pause is None or time.monotonic() + pause >= deadline:
+                break
+            time.sleep(pause)  # what the API asks for
         warnings = tuple(
             text.replace('\\"', '"')
             for header in response.response.headers.getlist("Warning")
@@ -301,6 +308,13 @@ class Kube:
         response = self._send("GET", path, None, query, "application/json", self._timeout)
         data = response.read()
         return data.decode(errors="replace") if int(response.status) == 200 else ""
+
+
+def _asked_to_wait(code: int, retry_after: str | None) -> float | None:
+    """Seconds until the request may be sent again, as client-go has it; None = it is answered."""
+    if code != 429 and (code < 500 or retry_after is None):
+        return None
+    return float(retry_after) if retry_after and retry_after.isdigit() else 1.0
 
 
 def _placed(key: ObjectKey, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 from kubernetes import client, config
 from kubernetes.config import ConfigException
+from urllib3 import Retry
 
 from conformance.errors import InputError
 
@@ -43,6 +44,10 @@ def load_client(kubeconfig: Path, context: str | None) -> client.ApiClient:
                     settings[key] = _in_memory(_decode(kubeconfig, f"{key}-data", data))
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = 32
+    # A connection that was closed while nobody used it is opened anew; any answer is for the caller.
+    configuration.retries = Retry(
+        connect=1, read=1, redirect=0, status=0, other=0, respect_retry_after_header=False
+    )
     try:
         config.load_kube_config_from_dict(
             content, context=context, client_configuration=configuration, persist_config=False

@@ -72,15 +72,22 @@ def raise_if_hopeless(kube: Kube, pod: Mapping[str, Any]) -> None:
 
 
 def wait_for_pods(
-    kube: Kube, namespace: str, *, done: Callable[[Pods], bool], deadline: float, what: str
+    kube: Kube,
+    namespace: str,
+    *,
+    done: Callable[[Pods], bool],
+    deadline: float,
+    what: str,
+    ran_before: bool = False,
 ) -> Pods:
     """The namespace's pods as soon as `done` holds for them. `deadline` is of time.monotonic.
 
-    Raises SetupError at the deadline, or at once for a container that cannot start."""
+    Raises SetupError at the deadline, or at once for a container that cannot start; not for one that ran
+    before, which will run again."""
     while True:
         pods, version = kube.list("v1", "Pod", namespace=namespace)
         known = {pod["metadata"]["name"]: pod for pod in pods}
-        for pod in pods:
+        for pod in pods if not ran_before else ():
             raise_if_hopeless(kube, pod)
         if done(pods):
             return pods
@@ -95,7 +102,8 @@ def wait_for_pods(
                 known.pop(name, None)
             else:
                 known[name] = dict(event.object)
-                raise_if_hopeless(kube, event.object)
+                if not ran_before:
+                    raise_if_hopeless(kube, event.object)
             if done(list(known.values())):
                 events.close()
                 return list(known.values())

@@ -1,4 +1,4 @@
-"""A pytest plugin (`-p tests.faults`) that breaks the suite itself in the middle of a run.
+"""A pytest plugin (`-p tests.broken_suite`) that breaks the suite itself in the middle of a run.
 
 FAULT=raise: a case raises what nobody expects. FAULT=kill: the process that runs the case is killed.
 FAULT=walkthrough: the typed walkthrough fails. FAULT_CASE is the case's id.

@@ -28,7 +28,7 @@ class Ended:
 
 
 def run(directory: Path, *arguments: str, fault: str, case: str = FIRST) -> Ended:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.faults"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.broken_suite"]
     command += ["conformance", "--cluster", "embedded", "--report-dir", str(directory), *arguments]
     environment = {**os.environ, "KUBECONFIG": "", "FAULT": fault, "FAULT_CASE": case}
     done = subprocess.run(

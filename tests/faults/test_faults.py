@@ -1,0 +1,60 @@
+"""Every fault of the table while scenarios run: right or inconclusive with its cause, and healed afterwards.
+
+The tally is printed at the end; `make faults` renews docs/faults.md with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.__main__ import MARK, PAGE
+from tests.faults.table import FAULTS, Fault
+from tests.faults.tally import HEAD, Row, strike_all, table
+
+IDS = [f"{fault.name}, {fault.when.value}" for fault in FAULTS]
+
+
+@pytest.fixture(scope="module")
+def rows(request: pytest.FixtureRequest) -> Iterator[dict[str, Row]]:
+    """The rows of the faults that were selected."""
+    chosen = [
+        fault
+        for fault, name in zip(FAULTS, IDS, strict=True)
+        if any(f"[{name}]" in item.name for item in request.session.items)
+    ]
+    names = [f"{fault.name}, {fault.when.value}" for fault in chosen]
+    found = dict(zip(names, strike_all(chosen), strict=True))
+    yield found
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{table(found.values())}")
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_no_verdict_is_wrong(rows: dict[str, Row], name: str) -> None:
+    assert not rows[name].wrong, "\n".join(rows[name].wrong)
+
+
+def told() -> list[list[str]]:
+    _, _, tally = PAGE.read_text().partition(MARK)
+    return [
+        [cell.strip() for cell in line.strip("| ").split(" | ")]
+        for line in tally.splitlines()
+        if line[:1] == "|"
+    ]
+
+
+def test_the_page_has_the_tally_of_every_fault() -> None:
+    head, _, *found = told()
+    assert tuple(head) == HEAD
+    assert [(row[0], row[1]) for row in found] == [(fault.name, fault.when.value) for fault in FAULTS], (
+        "renew it: make faults"
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=IDS)
+def test_the_page_tells_nothing_that_may_not_be(fault: Fault) -> None:
+    row = next(row for row in told() if row[:2] == [fault.name, fault.when.value])
+    assert {cell.partition(":")[0] for cell in row[2:5]} <= set(fault.allowed)
+    assert row[5] == "passed"
