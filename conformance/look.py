@@ -31,7 +31,7 @@ from conformance.verdict import (
     worst,
 )
 
-__all__ = ["Context", "Round", "look", "milliseconds"]
+__all__ = ["Context", "Round", "look", "markers", "milliseconds"]
 
 Round = list[Probed]
 
@@ -73,7 +73,7 @@ def look(
         timeout=rig.profile.deadlines.converge,
     )
     _note_rounds(result, line, context)
-    incomplete, alive, line["bypass"] = _markers(rig, targets)
+    incomplete, alive, line["bypass"] = markers(rig, targets)
     entries_complete = _await_entries(rig, cases)
     verdicts: list[Verdict] = []
     last = len(result.rounds) - (rig.profile.rounds if result.first_stable is not None else 1)
@@ -142,7 +142,7 @@ def _note_rounds(result: Convergence[Round], line: dict[str, Any], context: Cont
         line["time_to_enforce_ms"] = milliseconds(result.finished[stable] - context.applied)
 
 
-def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
+def markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
     """Bypass probes of every probed port, and one in every backend's log. Why absence from the logs proves
     nothing (empty = it does), the observations by workload and port, and their lines for the record."""
     wanted = [(lane.workload, lane.workload_port) for lane in targets]

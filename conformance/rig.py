@@ -76,6 +76,7 @@ class Rig:
         pods: dict[Ref, Pod],
         services: Mapping[Ref, str],
         barrier: Barrier,
+        workloads: Mapping[Ref, Workload] = WORKLOADS,
     ) -> None:
         self.kube = kube
         self.profile = profile
@@ -83,6 +84,7 @@ class Rig:
         self.pods = pods
         self.services = services
         self.barrier = barrier
+        self._workloads = workloads
         self.logbook = LogBook()
         self.access = AccessBook()
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
@@ -94,7 +96,7 @@ class Rig:
 
     @property
     def backends(self) -> list[Workload]:
-        return [workload for workload in WORKLOADS.values() if workload.ports]
+        return [workload for workload in self._workloads.values() if workload.ports]
 
     def _follow(self, ref: Ref) -> None:
         pod = self.pods[ref]
