@@ -199,6 +199,10 @@ class Act:
         self.told.append(reason)
         self._notes.verdicts.append(Verdict(status=Status.PASSED, reason=reason))
 
+    def note(self, field: str, value: Any) -> None:
+        """A field of the case's line that few cases have."""
+        self._notes.extra[field] = value
+
     def observe(self, requirement: str, *, severity: str, text: str) -> None:
         """A finding: what was seen, why it matters, what a user can do. No verdict hangs on it."""
         self._notes.findings.append(finding(requirement, severity=severity, text=text))

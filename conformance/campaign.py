@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from conformance.act import Body, run_function
+from conformance.act import Act, Body, run_function
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
 from conformance.deviations import check_deviations, deviate
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
+from conformance.fuzz.run import GENERATED, Asked, generate
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.profile import Profile, find_profile, load_profile
@@ -64,6 +65,8 @@ class Options:
     manifests: Path = MANIFESTS
     keep: bool = False
     selection: str = ""
+    fuzz: int = 0  # sets of policies to generate
+    fuzz_seed: int | None = None
 
 
 def new_run_id() -> str:
@@ -83,7 +86,11 @@ class Campaign:
         scenarios, functions = load_scenarios(), load_functions()
         check_deviations(self.profile, scenarios + functions)
         self.scenarios = [item for item in scenarios if self._in_level(item)]
-        self.functions = {item.id: item for item in functions if self._in_level(item)}
+        self.functions = {
+            item.id: item
+            for item in functions
+            if self._in_level(item) and (options.fuzz or item.id != GENERATED)
+        }
         self.cases = {item.id: item for item in self.scenarios} | self.functions
         self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
         self.rig: Rig | None = None
@@ -108,11 +115,24 @@ class Campaign:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
             raise RuntimeError("no rig is open")
-        with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
+        if scenario.id == GENERATED:
+            body = self._generate
+        with mesh_lock(self.locks, exclusive=scenario.mesh_wide or scenario.id == GENERATED):
             renew_barrier(self.rig)
             result = run_function(scenario, self.rig, body) if body else run_case(scenario, self.rig)
         line = case_line(scenario, worker=self.worker, result=result.line)
         return deviate(line, self.profile, datetime.now(UTC).date())
+
+    def _generate(self, act: Act) -> None:
+        options = self.options
+        asked = Asked(
+            count=options.fuzz,
+            seed=secrets.randbelow(10**6) if options.fuzz_seed is None else options.fuzz_seed,
+            directory=options.report_dir.absolute() / self.run,
+            manifests=options.manifests,
+            keep=options.keep,
+        )
+        generate(act, asked)
 
     def sentences(self) -> dict[str, str]:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}

@@ -249,9 +249,13 @@ class Rig:
             # As long as it takes: a line that came in the next case would be taken for one of its own.
             self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)
 
-    def close(self) -> None:
+    def close_streams(self) -> None:
+        """Sessions and logs; for a rig whose barrier is another's."""
         for ref in list(self._sessions.keys() | self._tails.keys()):
             self._drop(ref)
+
+    def close(self) -> None:
+        self.close_streams()
         self.barrier.close()
 
 

@@ -58,6 +58,7 @@ class Notes:
     forbidden: list[Probed] = field(default_factory=list)
     processes: dict[Ref, Processes] = field(default_factory=dict)  # at the baseline
     unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
+    extra: dict[str, Any] = field(default_factory=dict)  # fields of the line that few cases have
 
 
 class Settled(Exception):
@@ -114,6 +115,7 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
             (step["time_to_enforce_ms"] for step in notes.steps if step["time_to_enforce_ms"] is not None),
             default=None,
         ),
+        **notes.extra,
     }
     return CaseResult(verdict=verdict, line=line)
 

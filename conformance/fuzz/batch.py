@@ -7,21 +7,24 @@ in every backend's log, who decided. Only what disagrees is probed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from conformance.barrier import Changes
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.errors import ConformanceError
-from conformance.evidence import AccessEntry, Controls, Kind, Outcome
+from conformance.evidence import AccessEntry, Controls, Kind, Outcome, Waited
 from conformance.fuzz.cases import TABLE, Document, PolicySet, Row
 from conformance.fuzz.foretell import foretell
 from conformance.fuzz.pool import Pool
 from conformance.look import markers
 from conformance.oracle import Decision, Shadow, Undecided
 from conformance.oracle import Verdict as Foretold
+from conformance.probe.converge import converge
 from conformance.sweep import CONTROL_PORT, Lane, Probed, sweep
 from conformance.verdict import (
     ANY,
@@ -36,7 +39,7 @@ from conformance.verdict import (
 )
 from conformance.verdict import Decision as Decider
 
-__all__ = ["Examined", "Seen", "Trial", "examine", "hold_table"]
+__all__ = ["Examined", "Seen", "Trial", "clear", "examine", "hold_table"]
 
 WRITERS = 8
 BREACHES = (Failure.EXPOSURE, Failure.DELIVERED)
@@ -96,10 +99,25 @@ class _Path:
         return Outcome.SUCCEEDED if allowed else Outcome.REJECTED
 
 
-def hold_table(pool: Pool) -> set[Lane]:
-    """The lanes that answer now, of every slot: the baseline, and the recovery."""
+def hold_table(pool: Pool, timeout: float) -> tuple[set[Lane], list[Probed]]:
+    """Sweeps the table of every slot until all of it answers, or `timeout` seconds are over: the lanes that
+    did, and the probes that did not. The baseline, and the recovery."""
     lanes = [row.lane(slot) for slot in pool.slots for row in TABLE]
-    return {probed.lane for probed in sweep(pool.rig, lanes) if probed.seen.kind is Kind.ANSWERED}
+    result = converge(
+        lambda: sweep(pool.rig, lanes),
+        agrees=lambda round_: all(probed.seen.kind is Kind.ANSWERED for probed in round_),
+        breaches=lambda _: False,
+        rounds=1,
+        timeout=timeout,
+    )
+    missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
+    return {probed.lane for probed in result.last if probed not in missing}, missing
+
+
+def clear(pool: Pool) -> Waited:
+    """Deletes what the last batch left and waits until it is gone from every sidecar."""
+    changes = _write(pool, [])
+    return pool.rig.barrier.wait(changes, pods=pool.sidecars, timeout=pool.rig.profile.deadlines.barrier)
 
 
 def place(pool: Pool, drawn: PolicySet, slot: str) -> list[dict[str, Any]]:
@@ -170,9 +188,15 @@ def _write(pool: Pool, found: Sequence[Examined]) -> Changes:
         else:
             _doubt(found, f"{key} could not be deleted: {answer.code} {answer.message}")
 
+    # By namespace, so that what concerns the same sidecars comes to them together.
+    writes: list[tuple[str, Callable[[], None]]] = [(key.namespace, partial(delete, key)) for key in old]
+    writes += [
+        (str(document["metadata"]["namespace"]), partial(create, (one, document)))
+        for one in found
+        for document in one.documents
+    ]
     with ThreadPoolExecutor(max_workers=WRITERS) as executor:
-        works = [executor.submit(delete, key) for key in old]
-        works += [executor.submit(create, (one, document)) for one in found for document in one.documents]
+        works = [executor.submit(write) for _, write in sorted(writes, key=itemgetter(0))]
         for work in works:
             try:
                 work.result()

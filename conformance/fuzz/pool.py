@@ -21,7 +21,6 @@ from conformance.cluster.ready import Pods, has_sidecar
 from conformance.errors import ConformanceError
 from conformance.fuzz.cases import CLIENTS, SHARED, TARGET
 from conformance.rig import Pod, Rig, service_addresses
-from conformance.stage import open_barrier
 from conformance.topology import TAILS, WORKLOADS, Names, Ref, Workload
 
 __all__ = ["SLOTS", "Pool", "SlotNames", "open_pool"]
@@ -90,7 +89,7 @@ class Pool:
             with suppress(ConformanceError):
                 self.rig.kube.delete(key)
         self.standing.clear()
-        self.rig.close()
+        self.rig.close_streams()
 
 
 def _environment(rig: Rig) -> list[dict[str, Any]]:
@@ -148,20 +147,15 @@ def _rig(main: Rig, names: Names, found: dict[str, Pods]) -> Rig:
             )
     ports = WORKLOADS[TARGET].ports
     backends = [Workload(name=TARGET.name, namespace=slot, ports=ports) for slot in found]
-    barrier = open_barrier(main.kube, main.profile)
-    try:
-        return Rig(
-            kube=main.kube,
-            profile=main.profile,
-            names=names,
-            pods=pods,
-            services=service_addresses(main.kube, names, tuple(found)),
-            barrier=barrier,
-            workloads={workload.ref: workload for workload in backends},
-        )
-    except BaseException:
-        barrier.close()
-        raise
+    return Rig(
+        kube=main.kube,
+        profile=main.profile,
+        names=names,
+        pods=pods,
+        services=service_addresses(main.kube, names, tuple(found)),
+        barrier=main.barrier,
+        workloads={workload.ref: workload for workload in backends},
+    )
 
 
 def _remove(kube: Kube, namespaces: list[str]) -> None:

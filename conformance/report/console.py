@@ -82,6 +82,18 @@ def _counts(statuses: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
+def _generated_text(generated: Line) -> list[str]:
+    """What came of generated policies, and how to have the same again."""
+    wrong, unknown = generated["disagreements"], generated["inconclusive"]
+    seconds = generated["tried_ms"] / 1000
+    lines = [
+        f"generated     {generated['sets']} of {generated['asked']} sets, {generated['probes']} connections in "
+        f"{seconds:.1f} s: {len(wrong)} disagree, {len(unknown)} inconclusive",
+        f"              again: {generated['again']}",
+    ]
+    return lines + [f"              set {one['set']}: {one['file']}" for one in wrong if one["file"]]
+
+
 def summary_text(lines: Sequence[Line]) -> str:
     """The end of a run, from all lines of its record."""
     header, footer = lines[0], lines[-1]
@@ -97,6 +109,8 @@ def summary_text(lines: Sequence[Line]) -> str:
     if times:
         p50, p95 = percentile(times, 0.5), percentile(times, 0.95)
         text.append(f"enforced in   p50 {p50:.0f} ms, p95 {p95:.0f} ms, max {times[-1]:.0f} ms")
+    for generated in (case["generated"] for case in cases if case.get("generated")):
+        text += _generated_text(generated)
     findings = [finding for case in cases for finding in case["findings"]]
     if findings:
         text.append(f"findings      {len(findings)} (see report)")
