@@ -1,13 +1,19 @@
 """Hypothesis strategies for sets of policies over the whole grammar of layer 4, and the drawing of N of them.
 
 Only what the API takes is drawn, so that a refusal is a finding. Everything is chosen from tuples, never from
-sets, because the same seed must draw the same documents in every process.
+sets, because the same seed must draw the same documents in every process. For the same reason a run draws in a
+process of its own (`python -m conformance.fuzz.grammar SEED COUNT FEATURE,FEATURE...`): Hypothesis also tries
+constants that it finds in the project's modules, those that happen to be loaded.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -19,7 +25,7 @@ from conformance.fuzz.cases import Document, PolicySet
 from conformance.fuzz.values import HTTP_KEYS, HTTP_OPERATION, HTTP_SOURCE, values_of
 from conformance.oracle import Invalid, validate
 
-__all__ = ["draw_sets", "policy_sets"]
+__all__ = ["Drawing", "acceptable", "draw_sets", "policy_sets"]
 
 # Where it would keep what it has seen; nothing is kept, and nothing is left in the current directory.
 set_hypothesis_home_dir("/dev/null")
@@ -267,3 +273,40 @@ def draw_sets(number: int, count: int, features: Features) -> tuple[PolicySet, .
     if len(drawn) < count:
         raise InputError(f"only {len(drawn)} sets of policies could be drawn, not {count}")
     return tuple(drawn[:count])
+
+
+class Drawing:
+    """A draw that is under way in a process of its own."""
+
+    def __init__(self, number: int, count: int, features: Features) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(number), str(count), ",".join(sorted(features))],
+            cwd=Path(__file__).parent.parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def sets(self) -> tuple[PolicySet, ...]:
+        """Waits for them. Raises InputError where they cannot be drawn."""
+        output, said = self._process.communicate()
+        if self._process.returncode:
+            reason = (said.strip().splitlines() or ["no reason was given"])[-1]
+            raise InputError(f"no policies could be drawn: {reason}")
+        return tuple(PolicySet(documents=tuple(documents)) for documents in json.loads(output))
+
+    def stop(self) -> None:
+        """Ends it where nobody waits for the sets any more."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def main(arguments: list[str]) -> int:
+    number, count, features = arguments
+    drawn = draw_sets(int(number), int(count), frozenset(features.split(",")))
+    json.dump([one.documents for one in drawn], sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -23,9 +23,17 @@ from conformance.fuzz.cases import CLIENTS, SHARED, TARGET
 from conformance.rig import Pod, Rig, service_addresses
 from conformance.topology import TAILS, WORKLOADS, Names, Ref, Workload
 
-__all__ = ["SLOTS", "Pool", "SlotNames", "open_pool"]
+__all__ = ["Pool", "SlotNames", "open_pool", "slots_for"]
 
-SLOTS = tuple(f"fuzz{number}" for number in range(8))
+MOST_SLOTS, SETS_FOR_A_SLOT = 8, 10
+
+
+def slots_for(count: int) -> tuple[str, ...]:
+    """As many as are worth their start for so many sets: each has three pods with a sidecar."""
+    number = min(max(count // SETS_FOR_A_SLOT, 2), MOST_SLOTS)
+    return tuple(f"fuzz{index}" for index in range(number))
+
+
 # What a slot has of its own.
 OWN = (TARGET.name, *(client.name for client in CLIENTS if client.namespace not in SHARED))
 
@@ -103,7 +111,7 @@ def _environment(rig: Rig) -> list[dict[str, Any]]:
 
 @contextmanager
 def open_pool(
-    main: Rig, *, manifests: Path, slots: tuple[str, ...] = SLOTS, keep: bool = False
+    main: Rig, *, manifests: Path, slots: tuple[str, ...], keep: bool = False
 ) -> Iterator[Pool]:
     """Slots beside a worker's own namespaces; gone again on every way out. Raises SetupError."""
     kube, profile = main.kube, main.profile

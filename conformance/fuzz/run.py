@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from conformance.act import Act
 from conformance.fuzz.batch import Examined, Trial, clear, examine, hold_table
 from conformance.fuzz.cases import PolicySet
-from conformance.fuzz.pool import Pool, open_pool
+from conformance.fuzz.pool import Pool, open_pool, slots_for
 from conformance.fuzz.shrink import shrink
 from conformance.fuzz.writeout import write_scenario
 from conformance.sweep import Lane
@@ -23,9 +24,6 @@ GENERATED = "generated/policies"
 # Of the sets that disagree, how many are shrunk; a mesh that does nothing right has a thousand.
 MOST_SHRUNK = 5
 SCENARIOS = "scenarios"
-
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -98,14 +96,18 @@ def batches(trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
 def generate(act: Act, asked: Asked) -> None:
     """The case. Ends with the worst that was seen; what was counted stands in the record either way."""
     # Hypothesis is slow to import, and runs without generated policies need none of it.
-    from conformance.fuzz.grammar import acceptable, draw_sets
+    from conformance.fuzz.grammar import Drawing, acceptable
 
     tally = Tally(count=asked.count, seed=asked.seed)
-    begun = time.monotonic()
-    sets = draw_sets(asked.seed, asked.count, frozenset(act.rig.profile.features))
-    tally.drawn_s = time.monotonic() - begun
-    trials = [Trial(number=number, drawn=drawn) for number, drawn in enumerate(sets)]
-    with open_pool(act.rig, manifests=asked.manifests, keep=asked.keep) as pool:
+    drawing = Drawing(asked.seed, asked.count, frozenset(act.rig.profile.features))
+    with ExitStack() as stack:
+        stack.callback(drawing.stop)
+        pool = stack.enter_context(
+            open_pool(act.rig, manifests=asked.manifests, slots=slots_for(asked.count), keep=asked.keep)
+        )
+        begun = time.monotonic()
+        trials = [Trial(number=number, drawn=drawn) for number, drawn in enumerate(drawing.sets())]
+        tally.drawn_s = time.monotonic() - begun
         baseline, missing = hold_table(pool, pool.rig.profile.deadlines.ready)
         if missing:
             said = "; ".join(f"{one.lane}: {one.seen.describe()}" for one in missing[:4])

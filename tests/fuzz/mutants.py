@@ -96,7 +96,7 @@ def main(families: list[str]) -> int:
         good = smallest is not None and rules(smallest) <= 1
         missed += not good
         count = len(found.generated.get("disagreements") or [])
-        said = json.dumps(smallest) if smallest else found.output[-1500:]
+        said = json.dumps(smallest) if smallest else found.case.get("reason", found.output[-1500:])
         print(f"{family:20} {mutant:30} exit {found.code} {count:3} found, {'ok' if good else 'MISSED'}: {said}")
         sys.stdout.flush()
     return 1 if missed else 0

@@ -13,7 +13,7 @@ from conformance.scenario_reader import load_scenarios
 
 
 def test_what_is_written_out_passes_the_lint(tmp_path: Path) -> None:
-    drawn = draw_sets(11, 60, frozenset(FEATURES))
+    drawn = draw_sets(11, 30, frozenset(FEATURES))
     for number, one in enumerate(drawn):
         write_scenario(one, tmp_path, seed=11, number=number, why=["a reason: with a colon\nand two lines"])
     report = lint(tmp_path)
