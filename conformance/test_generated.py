@@ -1,4 +1,4 @@
-"""The case of generated policies; it is there only where `--fuzz N` asks for it. What it does is in `fuzz`."""
+"""The case of generated policies; there only where `--fuzz N` asks for it. What it does is in `fuzz`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The control plane: composes watch, world, configuration service, webhooks, status and conditions.
 
-Events are taken in batches of whatever is queued, the first of a burst without a delay: one batch, one snapshot
-number. Nothing
-is served before everything has been listed once; from then on API errors leave the last known state in
-force.
+Events are taken in batches of whatever is queued, the first of a burst without a delay: one batch, one
+snapshot number. Nothing is served before everything has been listed once; from then on API errors leave the
+last known state in force.
 """
 
 from __future__ import annotations

@@ -15,7 +15,14 @@ from conformance.profile import Profile
 from conformance.reading import Node, Problems, read_documents
 from conformance.topology import NAMESPACES, WORKLOADS, Names
 
-__all__ = ["MANIFESTS", "check_manifests", "install_enforcer", "install_namespace", "install_workloads", "remove_namespaces"]
+__all__ = [
+    "MANIFESTS",
+    "check_manifests",
+    "install_enforcer",
+    "install_namespace",
+    "install_workloads",
+    "remove_namespaces",
+]
 
 MANIFESTS = Path(__file__).resolve().parent.parent.parent / "manifests"
 # What others need is created first; everything else in the order of the files.

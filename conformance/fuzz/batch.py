@@ -150,7 +150,7 @@ def examine(pool: Pool, trials: Sequence[Trial], baseline: set[Lane]) -> list[Ex
         if not examined.verdicts:
             paths += _foretold(pool, examined, slot)
     judged = _probe(pool, paths, baseline)
-    for path, (probed, verdict) in zip(paths, judged, strict=True):
+    for path, (_, verdict) in zip(paths, judged, strict=True):
         path.examined.probes += 1
         if verdict.passed:
             path.examined.verdicts.append(verdict)
@@ -279,9 +279,7 @@ def _decided(foretold: Decision, entries: Sequence[AccessEntry]) -> list[Verdict
     audited = foretold.audited[0] if foretold.audited else None
     return [
         judge_attribution(decider, entries, wanted=1),
-        judge_dry_run(
-            _told(foretold.dry_run_allow), _told(foretold.dry_run_deny), None, entries, wanted=1
-        ),
+        judge_dry_run(_told(foretold.dry_run_allow), _told(foretold.dry_run_deny), None, entries, wanted=1),
         # An enforced DENY ends the connection before the filter that audits, or after it: only what is
         # promised is asked.
         *([judge_audit(f"{audited.namespace}/{audited.name}", entries)] if audited else []),
@@ -294,9 +292,7 @@ def _told(shadow: Shadow | None) -> str:
     return "allowed" if shadow.allowed else "denied"
 
 
-def _again(
-    pool: Pool, open_: Sequence[tuple[_Path, Probed, Verdict]], baseline: set[Lane]
-) -> None:
+def _again(pool: Pool, open_: Sequence[tuple[_Path, Probed, Verdict]], baseline: set[Lane]) -> None:
     """Probes what disagreed again, as often as rounds must agree. A breach stays one whatever comes later."""
     settled = [one for one in open_ if one[2].failure in BREACHES]
     left = [one for one in open_ if one[2].failure not in BREACHES]

@@ -1,9 +1,9 @@
 """Hypothesis strategies for sets of policies over the whole grammar of layer 4, and the drawing of N of them.
 
-Only what the API takes is drawn, so that a refusal is a finding. Everything is chosen from tuples, never from
-sets, because the same seed must draw the same documents in every process. For the same reason a run draws in a
-process of its own (`python -m conformance.fuzz.grammar SEED COUNT FEATURE,FEATURE...`): Hypothesis also tries
-constants that it finds in the project's modules, those that happen to be loaded.
+Only what the API takes is drawn, so that a refusal is a finding. Everything is chosen from tuples, never
+from sets, because the same seed must draw the same documents in every process. For the same reason a run
+draws in a process of its own (`python -m conformance.fuzz.grammar SEED COUNT FEATURE,FEATURE...`): Hypothesis
+also tries constants that it finds in the project's modules, those that happen to be loaded.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from conformance.errors import InputError
 from conformance.fuzz.cases import Document, PolicySet
@@ -245,7 +245,11 @@ def acceptable(drawn: PolicySet) -> bool:
 def with_addresses(value: Any) -> Any:
     """A value whose address placeholders are addresses: a placeholder is no CIDR."""
     if isinstance(value, str):
-        return f"192.0.2.9{value[value.index('}') + 1 :]}" if value.startswith(("${ip:", "${clusterip:")) else value
+        return (
+            f"192.0.2.9{value[value.index('}') + 1 :]}"
+            if value.startswith(("${ip:", "${clusterip:"))
+            else value
+        )
     if isinstance(value, dict):
         return {key: with_addresses(item) for key, item in value.items()}
     return [with_addresses(item) for item in value] if isinstance(value, list) else value

@@ -110,9 +110,7 @@ def _environment(rig: Rig) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def open_pool(
-    main: Rig, *, manifests: Path, slots: tuple[str, ...], keep: bool = False
-) -> Iterator[Pool]:
+def open_pool(main: Rig, *, manifests: Path, slots: tuple[str, ...], keep: bool = False) -> Iterator[Pool]:
     """Slots beside a worker's own namespaces; gone again on every way out. Raises SetupError."""
     kube, profile = main.kube, main.profile
     names = PoolNames(run=main.names.run, worker=main.names.worker, root=main.names.root)

@@ -1,4 +1,4 @@
-"""Generated policies as one case of a run: drawn, tried in batches, shrunk where they disagree, written out."""
+"""Generated policies as one case of a run: tried in batches, shrunk where they disagree, written out."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ GENERATED = "generated/policies"
 # Of the sets that disagree, how many are shrunk; a mesh that does nothing right has a thousand.
 MOST_SHRUNK = 5
 SCENARIOS = "scenarios"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -165,7 +166,11 @@ def _report(
         smallest = shrink(smallest, disagree=disagree, acceptable=acceptable, at_once=len(pool.slots))
     line["shrunk"] = list(smallest.documents)
     file = write_scenario(
-        smallest, asked.directory / SCENARIOS, seed=asked.seed, number=found.trial.number, why=[_reason(found)]
+        smallest,
+        asked.directory / SCENARIOS,
+        seed=asked.seed,
+        number=found.trial.number,
+        why=[_reason(found)],
     )
     line["file"] = str(file.relative_to(asked.directory))
 
@@ -176,7 +181,9 @@ def _reason(found: Examined) -> str:
         if seen.verdict.failure is found.verdict.failure:
             by_ip = " by pod IP" if seen.row.via == "pod" else ""
             path = f"{seen.row.source} -> {seen.row.service}.foo:{seen.row.port}{by_ip}"
-            return f"{path}: foretold {seen.foretold.verdict.value} ({seen.foretold.why}); {seen.verdict.reason}"
+            return (
+                f"{path}: foretold {seen.foretold.verdict.value} ({seen.foretold.why}); {seen.verdict.reason}"
+            )
     return found.verdict.reason
 
 

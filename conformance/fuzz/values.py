@@ -75,7 +75,13 @@ ADDRESSES = (
     "192.0.2.0/24",
     "::/0",
 )
-DESTINATIONS = ("${ip:tcp-echo.foo}", "${clusterip:tcp-echo.foo}", "0.0.0.0/0", "192.0.2.1", "${ip:sleep.foo}")
+DESTINATIONS = (
+    "${ip:tcp-echo.foo}",
+    "${clusterip:tcp-echo.foo}",
+    "0.0.0.0/0",
+    "192.0.2.1",
+    "${ip:sleep.foo}",
+)
 PORTS = ("9000", "9001", "9002", "9003", "80", "09000", "0", "65535")
 SNI = (
     "outbound_.9000_._.tcp-echo.${foo}.svc.cluster.local",

@@ -136,7 +136,7 @@ def scenario_text(drawn: PolicySet, *, title: str, seed: int, number: int) -> st
         case["one_sided"] = "as generated: these policies decide every connection of the table alike"
     case["steps"] = [{"apply": "all", "expect": expect}]
     documents = [case, *map(_plain, drawn.documents)]
-    head = f"# Generated with seed {seed}, set {number}, then shrunk. What is expected is what the oracle says.\n"
+    head = f"# Generated with seed {seed}, set {number}, then shrunk. The oracle expects this.\n"
     return head + yaml.dump_all(
         documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
@@ -179,16 +179,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_scenario(
-    drawn: PolicySet, root: Path, *, seed: int, number: int, why: Sequence[str] = ()
-) -> Path:
+def write_scenario(drawn: PolicySet, root: Path, *, seed: int, number: int, why: Sequence[str] = ()) -> Path:
     """`root`/generated/<name>.yaml; `root` is laid out as conformance/scenarios is."""
     folder = root / GROUP
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"seed-{seed}-set-{number}.yaml"
     title = f"Generated set {number} of seed {seed} decides every connection as the documents say"
     comments = "".join(f"# {line}\n" for reason in why for line in reason.splitlines())
-    file.write_text(
-        comments + scenario_text(drawn, title=title, seed=seed, number=number), encoding="utf-8"
-    )
+    file.write_text(comments + scenario_text(drawn, title=title, seed=seed, number=number), encoding="utf-8")
     return file

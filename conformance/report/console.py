@@ -87,8 +87,8 @@ def _generated_text(generated: Line) -> list[str]:
     wrong, unknown = generated["disagreements"], generated["inconclusive"]
     seconds = generated["tried_ms"] / 1000
     lines = [
-        f"generated     {generated['sets']} of {generated['asked']} sets, {generated['probes']} connections in "
-        f"{seconds:.1f} s: {len(wrong)} disagree, {len(unknown)} inconclusive",
+        f"generated     {generated['sets']} of {generated['asked']} sets, {generated['probes']} connections "
+        f"in {seconds:.1f} s: {len(wrong)} disagree, {len(unknown)} inconclusive",
         f"              again: {generated['again']}",
     ]
     return lines + [f"              set {one['set']}: {one['file']}" for one in wrong if one["file"]]

@@ -1,5 +1,5 @@
-"""`python -m tests.fuzz.mutants [FAMILY ...]`: for each family of the grammar a mesh that is wrong about it; generated
-policies must find that, and shrink what they find to one rule at most.
+"""`python -m tests.fuzz.mutants [FAMILY ...]`: for each family of the grammar a mesh that is wrong about
+it; generated policies must find that, and shrink what they find to one rule at most.
 
 With several enforcers it takes minutes; the tests run two of them.
 """
@@ -97,7 +97,9 @@ def main(families: list[str]) -> int:
         missed += not good
         count = len(found.generated.get("disagreements") or [])
         said = json.dumps(smallest) if smallest else found.case.get("reason", found.output[-1500:])
-        print(f"{family:20} {mutant:30} exit {found.code} {count:3} found, {'ok' if good else 'MISSED'}: {said}")
+        print(
+            f"{family:20} {mutant:30} exit {found.code} {count:3} found, {'ok' if good else 'MISSED'}: {said}"
+        )
         sys.stdout.flush()
     return 1 if missed else 0
 

@@ -1,4 +1,4 @@
-"""What is drawn: valid, within the mesh's features, over the whole grammar, and the same for the same seed."""
+"""What is drawn: valid, within the mesh's features, over the whole grammar, the same for the same seed."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Generated policies against live meshes: a right one, and some that are wrong about one thing. Few and small."""
+"""Generated policies against live meshes: a right one, and some that are wrong in one thing. Few, small."""
 
 from pathlib import Path
 
@@ -30,4 +30,6 @@ def test_a_wrong_mesh_is_found_and_shrunk_to_one_rule_at_most(family: str, tmp_p
     assert "make fuzz N=40 SEED=1" in found.output
     assert found.files
     written = found.files[0].parent.parent
-    assert [str(problem) for problem in lint(written).problems if "the same manifests" not in problem.message] == []
+    assert [
+        str(problem) for problem in lint(written).problems if "the same manifests" not in problem.message
+    ] == []

@@ -37,7 +37,15 @@ def shrunk(drawn: PolicySet, wrong: Callable[[PolicySet], bool]) -> tuple[Policy
 
 @pytest.mark.parametrize(
     "word",
-    ["'notPorts'", "'principals'", "'ipBlocks'", "'methods'", "'istio.io/dry-run'", "'STRICT'", "'notValues'"],
+    [
+        "'notPorts'",
+        "'principals'",
+        "'ipBlocks'",
+        "'methods'",
+        "'istio.io/dry-run'",
+        "'STRICT'",
+        "'notValues'",
+    ],
 )
 def test_what_is_wrong_is_left_and_one_rule_at_most(word: str) -> None:
     found = [one for one in SETS if says(word)(one)][:3]
