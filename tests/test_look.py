@@ -62,7 +62,7 @@ def judge(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, outcome: Outcome, by: By 
     cases: list[Case] = lanes([expectation])
     alive = {(ECHO, 9000): Observation(kind=Kind.ANSWERED)}
     monkeypatch.setattr("conformance.look.sweep", mesh.sweep)
-    monkeypatch.setattr("conformance.look._markers", lambda *_: ("", alive, []))
+    monkeypatch.setattr("conformance.look.markers", lambda *_: ("", alive, []))
     context = Context(begun=0, applied=0, baseline={cases[0].lane}, findings=[], forbidden=[])
     hand: Any = SimpleNamespace(resolve=lambda text: text.replace("${foo}", "foo"))
     line: dict[str, Any] = {"rounds": [], "probes": [], "timings": {}}

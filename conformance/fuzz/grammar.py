@@ -43,7 +43,7 @@ ADDRESS_FIELDS = {"ipBlocks": "source.ip", "remoteIpBlocks": "remote.ip"}
 OPERATION_FIELDS = {"ports": "destination.port"}
 # Beside these no service account may stand.
 AGAINST_ACCOUNTS = ("principals", "notPrincipals", "namespaces", "notNamespaces")
-SELECTORS = (
+SELECTORS: tuple[dict[str, Any], ...] = (
     {"matchLabels": {"app": "tcp-echo"}},
     {"matchLabels": {"app": "tcp-echo", "version": "v1"}},
     {"matchLabels": {"app": "sleep"}},
@@ -217,7 +217,7 @@ def policy_sets(draw: Draw, features: Features) -> PolicySet:
     mesh_wide = "mesh-wide" in features and draw(one_in(40))
     found: list[Document] = []
     for number in range(draw(pick((1, 1, 1, 2, 2, 3)))):
-        places = ("${foo}",) * 11 + ("${bar}",)
+        places: tuple[str, ...] = ("${foo}",) * 11 + ("${bar}",)
         if mesh_wide and number == 0:
             places = ("${root}",)
         found.append(draw(policies(features, f"p{number}", places)))

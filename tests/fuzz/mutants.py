@@ -69,7 +69,7 @@ def hunt(manifests: Path, reports: Path, *, sets: int, seed: int = SEED) -> Hunt
         for record in reports.glob("[0-9]*/record.jsonl")
         for line in record.read_text().splitlines()
     ]
-    case = next((line for line in lines if line["line"] == "case"), {})
+    case: dict[str, Any] = next((line for line in lines if line["line"] == "case"), {})
     found = (case.get("generated") or {}).get("disagreements") or []
     return Hunt(
         code=done.returncode,
