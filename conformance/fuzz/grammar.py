@@ -264,7 +264,7 @@ def draw_sets(number: int, count: int, features: Features) -> tuple[PolicySet, .
     """`count` sets; the same for the same seed and features, and the first ones whatever the count.
 
     Each is drawn on its own: within one draw Hypothesis makes new examples of parts of earlier ones, which
-    suits the search for one failure and leaves much of the grammar out. Raises InputError for no set at all."""
+    suits the search for one failure and leaves much of the grammar out. Raises InputError for none."""
     if count < 1:
         raise InputError("at least one set is drawn")
     return tuple(_draw(f"{number}/{index}", features) for index in range(count))
