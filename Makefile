@@ -15,11 +15,11 @@ OPTIONS += $(if $(PROFILE),--profile=$(PROFILE))
 # A KUBECONFIG that merely stands in the environment must not be taken for the cluster to test.
 OPTIONS += $(if $(filter existing,$(CLUSTER)),$(if $(KUBECONFIG),--kubeconfig=$(KUBECONFIG)))
 OPTIONS += $(if $(CONTEXT),--context=$(CONTEXT))
-OPTIONS += $(if $(K),-k "$(K)")
-OPTIONS += $(if $(filter-out 0,$(N)),-n $(N))
+SELECTION := $(if $(K),-k "$(K)")
+SELECTION += $(if $(filter-out 0,$(N)),-n $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance walkthrough test lint format doctor cluster bench soak mutants faults lock clean
+.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak mutants faults lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,10 +27,14 @@ help: ## this list
 	@echo "  Options of conformance: CLUSTER=auto|embedded|existing PROFILE=NAME|FILE LEVEL=core|extended K=PATTERN N=WORKERS"
 
 conformance: $(READY) ## prove the mesh: bring a cluster up, run every scenario, write the report
-	@$(RUN) -m conformance run $(OPTIONS) $(ARGS)
+	@$(RUN) -m conformance run $(OPTIONS) $(SELECTION) $(ARGS)
+
+fuzz: $(READY) ## try N generated sets of policies (default 1000); SEED=... for the same ones again
+	@$(RUN) -m conformance run $(OPTIONS) -k generated/policies \
+	  --fuzz=$(if $(filter-out 0,$(N)),$(N),1000) $(if $(SEED),--fuzz-seed=$(SEED)) $(ARGS)
 
 walkthrough: $(READY) ## type docs/walkthrough.md into a shell, to the letter
-	@$(RUN) -m pytest conformance/test_walkthrough.py $(OPTIONS) $(ARGS)
+	@$(RUN) -m pytest conformance/test_walkthrough.py $(OPTIONS) $(SELECTION) $(ARGS)
 
 # Two at a time; ARGS="-n 0" runs them one after another, as a debugger needs it.
 test: $(READY) ## the suite's own tests

@@ -227,6 +227,10 @@ class Act:
         self.told.append(reason)
         self._notes.verdicts.append(Verdict(status=Status.PASSED, reason=reason))
 
+    def note(self, field: str, value: Any) -> None:
+        """A field of the case's line that few cases have."""
+        self._notes.extra[field] = value
+
     def observe(self, requirement: str, *, severity: str, seen: str) -> None:
         """A finding; why it matters and what a user can do says findings.yaml. No verdict hangs on it."""
         self._notes.findings.append(finding(requirement, severity=severity, seen=seen))

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from conformance.absence import is_checked, judge_absence
-from conformance.act import Body, run_function
+from conformance.act import Act, Body, run_function
 from conformance.attributing import settle_attribution
 from conformance.authorizer import FEATURE, with_authorizer
 from conformance.catalogue import Requirement, load_catalogue
@@ -26,6 +26,7 @@ from conformance.cluster.kube import Kube
 from conformance.deviations import check_deviations, deviate, load_known, stale
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
+from conformance.fuzz.run import GENERATED, Asked, generate
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.profile import UNAVAILABLE, Profile, find_profile, load_profile
@@ -71,6 +72,8 @@ class Options:
     keep: bool = False
     telemetry: bool = False
     selection: str = ""
+    fuzz: int = 0  # sets of policies to generate
+    fuzz_seed: int | None = None
 
 
 def new_run_id() -> str:
@@ -94,7 +97,11 @@ class Campaign:
         check_deviations(self.known, scenarios + functions)
         self.every = {item.id: item for item in scenarios + functions}  # of all levels
         self.scenarios = [item for item in scenarios if self._in_level(item)]
-        self.functions = {item.id: item for item in functions if self._in_level(item)}
+        self.functions = {
+            item.id: item
+            for item in functions
+            if self._in_level(item) and (options.fuzz or item.id != GENERATED)
+        }
         self.cases = {item.id: item for item in self.scenarios} | self.functions
         self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
         self.rig: Rig | None = None
@@ -122,7 +129,9 @@ class Campaign:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
             raise RuntimeError("no rig is open")
-        with mesh_lock(self.locks, exclusive=scenario.mesh_wide):
+        if scenario.id == GENERATED:
+            body = self._generate
+        with mesh_lock(self.locks, exclusive=scenario.mesh_wide or scenario.id == GENERATED):
             result = self._play(scenario, self.rig, body)
         line = case_line(scenario, worker=self.worker, result=result)
         if tried:
@@ -136,6 +145,17 @@ class Campaign:
         if FEATURE in scenario.features:
             return with_authorizer(rig, play, manifests=self.options.manifests)
         return play()
+
+    def _generate(self, act: Act) -> None:
+        options = self.options
+        asked = Asked(
+            count=options.fuzz,
+            seed=secrets.randbelow(10**6) if options.fuzz_seed is None else options.fuzz_seed,
+            directory=options.report_dir.absolute() / self.run,
+            manifests=options.manifests,
+            keep=options.keep,
+        )
+        generate(act, asked)
 
     def sentences(self) -> dict[str, str]:
         return {name: requirement.sentence() for name, requirement in self.catalogue.items()}

@@ -36,7 +36,7 @@ from conformance.verdict import (
     worst,
 )
 
-__all__ = ["Context", "Round", "look", "milliseconds"]
+__all__ = ["Context", "Round", "look", "markers", "milliseconds"]
 
 Round = list[Probed]
 
@@ -85,7 +85,7 @@ def look(
     counting = "counters" in rig.profile.attribution
     if stable and not counting:
         begin_watch(rig, cases, line, begun=context.begun)
-    incomplete, alive, line["bypass"] = _markers(rig, targets)
+    incomplete, alive, line["bypass"] = markers(rig, targets)
     entries_complete = await_entries(rig, cases)
     answers = foretell(rig, hand, cases)
     line["oracle"] = [oracle_line(answer) for answer in answers]
@@ -187,7 +187,7 @@ def _note_rounds(result: Convergence[Round], line: dict[str, Any], context: Cont
         line["time_to_enforce_ms"] = milliseconds(result.finished[stable] - context.applied)
 
 
-def _markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
+def markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], list[dict[str, Any]]]:
     """Bypass probes of every probed port, and one in every backend's log. Why absence from the logs proves
     nothing (empty = it does), the observations by workload and port, and their lines for the record."""
     wanted = [(lane.workload, lane.workload_port) for lane in targets]

@@ -8,6 +8,7 @@ import pytest
 
 from conformance.campaign import Options
 from conformance.cluster.install import MANIFESTS
+from conformance.errors import InputError
 
 __all__ = ["add_options", "read_options"]
 
@@ -28,11 +29,16 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--manifests", default=str(MANIFESTS), metavar="DIR", help=manifests)
     telemetry = "switch the access log of our namespaces on, by a Telemetry resource (Istio)"
     group.addoption("--telemetry", action="store_true", help=telemetry)
+    generated = "also try N generated sets of policies"
+    group.addoption("--fuzz", type=int, default=0, metavar="N", help=generated)
+    group.addoption("--fuzz-seed", type=int, metavar="SEED", help="the same sets again (default: new ones)")
     group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
 
 
 def read_options(config: pytest.Config) -> Options:
     kubeconfig = config.getoption("--kubeconfig")
+    if config.getoption("--fuzz") < 0:
+        raise InputError("--fuzz takes the number of sets to generate, 1 or more")
     given = {"-k": config.option.keyword, "-m": config.option.markexpr}
     if config.getoption("--lf", default=False):
         given["--lf"] = "yes"
@@ -47,5 +53,7 @@ def read_options(config: pytest.Config) -> Options:
         manifests=Path(config.getoption("--manifests")),
         telemetry=config.getoption("--telemetry"),
         keep=config.getoption("--keep"),
+        fuzz=config.getoption("--fuzz"),
+        fuzz_seed=config.getoption("--fuzz-seed"),
         selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
     )

@@ -196,7 +196,8 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
     item.stash[LINE] = line
     if config.getoption("allure_report_dir", default=None):
         allure.describe_case(line, campaign.profile.title, campaign.sentences())
-    told = case_text(line, campaign.sentences(), _rerun(config, case))
+    again = line["generated"]["again"] if "generated" in line else _rerun(config, case)
+    told = case_text(line, campaign.sentences(), again)
     match Status(line["status"]):
         case Status.FAILED:
             raise Breach(told)

@@ -81,6 +81,7 @@ class Rig:
         pods: dict[Ref, Pod],
         services: Mapping[Ref, str],
         barrier: Barrier,
+        workloads: Mapping[Ref, Workload] = WORKLOADS,
     ) -> None:
         self.kube = kube
         self.profile = profile
@@ -88,6 +89,7 @@ class Rig:
         self.pods = pods
         self.services = services
         self.barrier = barrier
+        self._workloads = workloads
         self.logbook = LogBook()
         self.access = AccessBook()
         # How deciders are known: access-log, counters or unavailable; see `attributing.settle_attribution`.
@@ -109,7 +111,7 @@ class Rig:
 
     @property
     def backends(self) -> list[Workload]:
-        return [workload for workload in WORKLOADS.values() if workload.ports]
+        return [workload for workload in self._workloads.values() if workload.ports]
 
     def _follow(self, ref: Ref, *, tail: int | None = None) -> None:
         pod = self.pods[ref]
@@ -348,9 +350,13 @@ class Rig:
             # As long as it takes: a line that came in the next case would be taken for one of its own.
             self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)
 
-    def close(self) -> None:
+    def close_streams(self) -> None:
+        """Sessions and logs; for a rig whose barrier is another's."""
         for ref in list(self._sessions.keys() | self._tails.keys()):
             self._drop(ref)
+
+    def close(self) -> None:
+        self.close_streams()
         self.barrier.close()
 
 

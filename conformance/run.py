@@ -60,6 +60,7 @@ class Notes:
     forbidden: list[Probed] = field(default_factory=list)
     processes: dict[Ref, Processes] = field(default_factory=dict)  # at the baseline
     unproven: Made = field(default_factory=Made)  # changes that no barrier has proven yet
+    extra: dict[str, Any] = field(default_factory=dict)  # fields of the line that few cases have
 
 
 class Settled(Exception):
@@ -128,6 +129,7 @@ def carry_out(rig: Rig, hand: Hand, notes: Notes, play: Callable[[], None]) -> C
             default=None,
         ),
         "time_to_recover_ms": recovery.get("recovered_ms"),
+        **notes.extra,
     }
     return CaseResult(verdict=verdict, line=line)
 

@@ -1,8 +1,8 @@
 """The control plane: composes watch, world, configuration service, webhooks, status and conditions.
 
-Events are taken in batches of whatever is queued, without a delay: one batch, one snapshot number. Nothing
-is served before everything has been listed once; from then on API errors leave the last known state in
-force.
+Events are taken in batches of whatever is queued, the first of a burst without a delay: one batch, one
+snapshot number. Nothing is served before everything has been listed once; from then on API errors leave the
+last known state in force.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from enforcer.xds.session import Session
 from enforcer.xds.snapshot import Snapshot
 
 log = logging.getLogger("enforcer")
+
+BURST_SECONDS = 0.01
 
 MESH_FILE = Path("/etc/authz/mesh.yaml")
 
@@ -212,6 +214,8 @@ class Controller:
         while True:
             await self._take()
             self._after_batch()
+            # The first change is served at once; of a burst, what comes in this time is served together.
+            await asyncio.sleep(BURST_SECONDS)
 
     async def _take(self) -> None:
         """Applies every event that is queued, waiting for the first."""

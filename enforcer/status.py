@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -34,7 +34,23 @@ class Status:
     nacks: int
 
     def line(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True).encode() + b"\n"
+        # By hand: dataclasses.asdict copies every text of it, at each change.
+        content = {
+            "snapshot": self.snapshot,
+            "objects": self.objects,
+            "sidecars": {
+                node: {
+                    "snapshot": sidecar.snapshot,
+                    "in_sync": sidecar.in_sync,
+                    "nack": sidecar.nack,
+                    "connected": sidecar.connected,
+                }
+                for node, sidecar in self.sidecars.items()
+            },
+            "rejected": self.rejected,
+            "nacks": self.nacks,
+        }
+        return json.dumps(content, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 
 class Board:

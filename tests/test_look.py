@@ -78,7 +78,7 @@ def judge(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, outcome: Outcome, by: By 
     monkeypatch.setattr("conformance.look.sweep", mesh.sweep)
     monkeypatch.setattr("conformance.look.begin_watch", lambda *_, **__: None)
     monkeypatch.setattr("conformance.look.foretell", lambda *_: [])
-    monkeypatch.setattr("conformance.look._markers", lambda *_: ("", alive, []))
+    monkeypatch.setattr("conformance.look.markers", lambda *_: ("", alive, []))
     context = Context(begun=0, applied=0, baseline={cases[0].lane}, findings=[], forbidden=[])
     hand: Any = SimpleNamespace(is_custom=lambda _: False, resolve=lambda text: text.replace("${foo}", "foo"))
     line: dict[str, Any] = {"rounds": [], "probes": [], "timings": {}}

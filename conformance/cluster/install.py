@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ __all__ = [
     "check_manifests",
     "install_authorizer",
     "install_enforcer",
+    "install_namespace",
     "install_workloads",
     "remove_namespaces",
 ]
@@ -126,16 +127,11 @@ def install_workloads(
     deadline = time.monotonic() + profile.deadlines.ready
 
     def one(namespace: str) -> Pods:
-        real = names.real(namespace)
-        labels = dict(MANAGED_BY)
-        if namespace != "legacy":
-            labels |= profile.injection_labels
-        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
-        _apply_all(kube, [document])
         wanted = [item.name for item in WORKLOADS.values() if item.namespace == namespace]
-        files = [manifests / "workloads" / f"{name}.yaml" for name in wanted]
-        _apply_all(kube, read_manifests(files), namespace=real)
-        return wait_for_deployments(kube, real, set(wanted), deadline=deadline)
+        real, injected = names.real(namespace), namespace != "legacy"
+        return install_namespace(
+            kube, profile, real, wanted, injected=injected, manifests=manifests, deadline=deadline
+        )
 
     pool = ThreadPoolExecutor(max_workers=len(NAMESPACES))
     try:
@@ -144,6 +140,26 @@ def install_workloads(
     finally:
         # An interrupted or failed run does not wait for what the other namespaces still wait for.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def install_namespace(
+    kube: Kube,
+    profile: Profile,
+    real: str,
+    workloads: Sequence[str],
+    *,
+    injected: bool,
+    manifests: Path,
+    deadline: float,
+) -> Pods:
+    """One namespace with these workloads; their ready pods by `deadline` (of time.monotonic). Raises
+    SetupError."""
+    labels = MANAGED_BY | (dict(profile.injection_labels) if injected else {})
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
+    _apply_all(kube, [document])
+    files = [manifests / "workloads" / f"{name}.yaml" for name in workloads]
+    _apply_all(kube, read_manifests(files), namespace=real)
+    return wait_for_deployments(kube, real, set(workloads), deadline=deadline)
 
 
 def remove_namespaces(kube: Kube, names: Names) -> None:

@@ -113,6 +113,18 @@ def _attribution(cases: Sequence[Line]) -> list[str]:
     return [f"attribution   {meaning[way]} ({number} cases)" for way, number in sorted(ways.items())]
 
 
+def _generated_text(generated: Line) -> list[str]:
+    """What came of generated policies, and how to have the same again."""
+    wrong, unknown = generated["disagreements"], generated["inconclusive"]
+    seconds = generated["tried_ms"] / 1000
+    lines = [
+        f"generated     {generated['sets']} of {generated['asked']} sets, {generated['probes']} connections "
+        f"in {seconds:.1f} s: {len(wrong)} disagree, {len(unknown)} inconclusive",
+        f"              again: {generated['again']}",
+    ]
+    return lines + [f"              set {one['set']}: {one['file']}" for one in wrong if one["file"]]
+
+
 def summary_text(lines: Sequence[Line], *, torn: bool = False) -> str:
     """The end of a run, from all lines of its record; of a run that did not end, what there is and what is
     missing. `torn`: the record's last line was cut off."""
@@ -136,6 +148,8 @@ def summary_text(lines: Sequence[Line], *, torn: bool = False) -> str:
         text.append(f"{'exposure':<14}{told}, {watched['breaches']} got through")
     text += _findings(cases) + _deviations(cases)
     text += _attribution(cases)
+    for generated in (case["generated"] for case in cases if case.get("generated")):
+        text += _generated_text(generated)
     if header["selection"]:
         text.append(f"selection     {header['selection']}: no statement about the whole level")
     return "\n".join([*text, *(_end(header, cases, footer) if footer else _no_end(header, cases, torn))])

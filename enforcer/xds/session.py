@@ -32,6 +32,7 @@ class _Subscription:
     nonce: str = ""
     acknowledged: str = ""
     refused: str | None = None
+    unanswered: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +77,7 @@ class Session:
         if request.response_nonce != subscription.nonce:
             # An answer to what has been overtaken by a newer response.
             return None
+        subscription.unanswered = False
         if request.HasField("error_detail"):
             subscription.refused = str(request.error_detail.message)
             self.nacks += 1
@@ -85,10 +87,14 @@ class Session:
         return None
 
     def due(self, snapshot: Snapshot) -> list[DiscoveryResponse]:
-        """The responses that bring the sidecar to this snapshot; none for what it was already sent."""
+        """The responses that bring the sidecar to this snapshot; none for what it was already sent.
+
+        Nothing newer while it has not answered: taking a configuration costs it more than making one costs
+        us, so of those that come up meanwhile it is sent the last. Secrets do not wait."""
+        busy = any(kind in TYPES and known.unanswered for kind, known in self._subscriptions.items())
         responses = [
             response
-            for kind in TYPES
+            for kind in (() if busy else TYPES)
             if (response := self._response(kind, snapshot.versions[kind], snapshot.resources[kind]))
         ]
         names = self._subscriptions[SECRET_TYPE].names if SECRET_TYPE in self._subscriptions else ()
@@ -102,6 +108,7 @@ class Session:
         subscription = self._subscriptions.get(kind)
         if subscription is None or subscription.sent == version:
             return None
+        subscription.unanswered = True
         subscription.sent = version
         subscription.nonce = str(next(self._nonces))
         return DiscoveryResponse(

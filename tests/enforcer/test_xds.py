@@ -108,7 +108,8 @@ def test_an_identical_snapshot_is_not_sent_again() -> None:
 
 def test_a_change_sends_what_changed_only() -> None:
     session = subscribed()
-    session.due(FIRST)
+    for response in session.due(FIRST):
+        session.receive(ack(response))
     assert [response.type_url for response in session.due(SECOND)] == [LISTENER_TYPE]
 
 
@@ -132,14 +133,33 @@ def test_a_later_ack_clears_the_nack() -> None:
     assert session.in_sync(SECOND)
 
 
-def test_an_answer_to_an_overtaken_response_counts_for_nothing() -> None:
+def test_nothing_newer_is_sent_before_the_answer_and_then_the_last() -> None:
     session = subscribed()
-    cluster, overtaken = session.due(FIRST)
+    cluster, listener = session.due(FIRST)
     session.receive(ack(cluster))
-    session.due(SECOND)
-    session.receive(ack(overtaken))
-    assert not session.in_sync(FIRST)
+    assert session.due(SECOND) == []
+    session.receive(ack(listener))
     assert not session.in_sync(SECOND)
+    [newest] = session.due(snapshot("9002"))
+    session.receive(ack(newest))
+    assert session.in_sync(snapshot("9002"))
+
+
+def test_a_refusal_is_an_answer_too() -> None:
+    session = subscribed()
+    cluster, listener = session.due(FIRST)
+    session.receive(ack(cluster))
+    session.receive(nack(listener))
+    assert [response.type_url for response in session.due(SECOND)] == [LISTENER_TYPE]
+
+
+def test_an_answer_to_another_response_counts_for_nothing() -> None:
+    session = subscribed()
+    cluster, _ = session.due(FIRST)
+    session.receive(ack(cluster))
+    session.receive(DiscoveryRequest(type_url=LISTENER_TYPE, response_nonce="another"))
+    assert not session.in_sync(FIRST)
+    assert session.due(SECOND) == []
 
 
 def test_a_sidecar_that_comes_back_with_the_same_is_in_sync_without_a_push() -> None:
