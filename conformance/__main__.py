@@ -34,6 +34,8 @@ def port(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    from conformance.report.commands import add_commands
+
     top = Parser(prog="python -m conformance", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the scenarios (pytest's options work, too)", add_help=False)
@@ -56,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("--trust-domain", default="cluster.local", metavar="NAME")
     why.add_argument("--format", choices=["text", "json"], default="text")
     why.set_defaults(call=explain_connection)
-    report = commands.add_parser("report", help="the summary of a run, from its record")
-    report.add_argument("run", metavar="RUN", nargs="?", default="reports/latest", type=Path)
-    report.set_defaults(call=report_run)
+    add_commands(commands)
     doctor = commands.add_parser("doctor", help="what this machine can run, and why not")
     doctor.add_argument("--kubeconfig", type=Path)
     doctor.add_argument("--format", choices=["table", "json"], default="table")
@@ -206,23 +206,6 @@ def explain_connection(options: argparse.Namespace) -> int:
         print(json.dumps(explain.as_json(found), indent=2, ensure_ascii=False, default=str))
     else:
         print(explain.as_text(found))
-    return 0
-
-
-def report_run(options: argparse.Namespace) -> int:
-    from conformance.record import read_record
-    from conformance.report.console import case_text, summary_text
-
-    lines = read_record(options.run)
-    sentences = {
-        item["id"]: f"“{item['quotation']}” ({item['source']})" if item["quotation"] else item["statement"]
-        for item in lines[0]["requirements"]
-    }
-    for line in lines[1:-1]:
-        if line["status"] in ("failed", "inconclusive"):
-            print(f"--- {line['id']}")
-            print(case_text(line, sentences, f"python -m conformance run -k '{line['id']}'"), end="\n\n")
-    print(summary_text(lines))
     return 0
 
 

@@ -28,7 +28,8 @@ from conformance.locks import mesh_lock
 from conformance.profile import Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
 from conformance.report.console import summary_text
-from conformance.report.junit import junit_xml
+from conformance.report.outputs import write_reports
+from conformance.report.signature import write_fingerprint
 from conformance.rig import Rig
 from conformance.run import run_case
 from conformance.scenario import Level, Scenario
@@ -249,14 +250,10 @@ class Owner:
             "exit_code": code,
             "report": display_path(self.directory),
         }
-        everything = [*lines, {"line": "footer", **footer}]
-        summary = summary_text(everything)
-        junit = junit_xml(everything, self.campaign.sentences())
         with self._writing():
             self.recorder.finish(lost, footer)
-            (self.directory / "junit.xml").write_text(junit, encoding="utf-8")
-            (self.directory / "summary.txt").write_text(summary + "\n", encoding="utf-8")
-        self.summary = summary
+            write_fingerprint(self.recorder.path)
+        self.summary = summary_text(write_reports(self.directory))
         return code
 
     def stop(self) -> bool:
