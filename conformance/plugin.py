@@ -22,7 +22,6 @@ from conformance.functions import MARKER, function_id, load_functions
 from conformance.lines import case_line
 from conformance.options import add_options, read_options
 from conformance.record import Line
-from conformance.report import allure
 from conformance.report.console import case_text
 from conformance.scenario import Scenario
 from conformance.stage import Cluster
@@ -238,8 +237,6 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
         raise Inconclusive(f"the workloads did not come up: {cause}")
     line = campaign.conduct(case, body)
     item.stash[LINE] = line
-    if config.getoption("allure_report_dir", default=None):
-        allure.describe_case(line, campaign.profile.title, campaign.sentences())
     told = case_text(line, campaign.sentences(), _rerun(config, case))
     match Status(line["status"]):
         case Status.FAILED:

@@ -8,9 +8,11 @@ from typing import Any
 
 from conformance.errors import InputError
 from conformance.record import read_record
+from conformance.report.allure_page import HISTORY as ALLURE_HISTORY
+from conformance.report.allure_page import NO_NODE, allure_page
 from conformance.report.compare import compare, compare_html, compare_markdown, compare_text
 from conformance.report.console import case_text, summary_text
-from conformance.report.outputs import record_file, sentences_of, write_reports
+from conformance.report.outputs import ALLURE, record_file, sentences_of, write_reports
 from conformance.report.signature import check_fingerprint, sign, verify
 
 __all__ = ["add_commands"]
@@ -30,6 +32,8 @@ def add_commands(commands: Any) -> None:
         "--controls", action="append", default=[], metavar="FILE",
         help="requirements mapped to an organisation's controls; a file or a shipped example (repeatable)",
     )  # fmt: skip
+    report.add_argument("--allure", action="store_true", help="also write allure-results/")
+    report.add_argument("--allure-page", action="store_true", help="and allure.html, where node is installed")
     report.add_argument("--sign", type=Path, metavar="KEY", help="sign the record with an SSH key, first")
     report.add_argument("--verify", action="store_true", help="only check fingerprint and signature")
     report.add_argument(
@@ -61,7 +65,11 @@ def report_run(options: argparse.Namespace) -> int:
         return 0
     implementation = {name: getattr(options, name) for name in IMPLEMENTATION}
     lines = write_reports(
-        options.run, output=options.output, implementation=implementation, controls=options.controls
+        options.run,
+        output=options.output,
+        implementation=implementation,
+        controls=options.controls,
+        allure=options.allure or options.allure_page,
     )
     sentences = sentences_of(lines[0])
     telling = [line for line in lines[1:-1] if line["status"] in ("failed", "inconclusive")]
@@ -71,7 +79,11 @@ def report_run(options: argparse.Namespace) -> int:
     if len(telling) > SHOWN:
         print(f"--- {len(telling) - SHOWN} more stand in the page\n")
     print(summary_text(lines))
-    print(f"page          {(options.output or record.parent) / 'index.html'}")
+    folder = options.output or record.parent
+    print(f"page          {folder / 'index.html'}")
+    if options.allure_page:
+        page = allure_page(folder / ALLURE, record.resolve().parent.parent / ALLURE_HISTORY)
+        print(f"allure        {page or NO_NODE}")
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from conformance.errors import InputError
 from conformance.record import read_record
+from conformance.report.allure import write_allure
 from conformance.report.badge import badge_svg
 from conformance.report.console import summary_text
 from conformance.report.controls import find_controls, load_controls
@@ -20,10 +21,11 @@ from conformance.report.signature import check_fingerprint, fingerprint
 from conformance.report.summary import summary_markdown
 from conformance.report.yaml_report import report_yaml
 
-__all__ = ["HISTORY", "record_file", "sentences_of", "write_reports"]
+__all__ = ["ALLURE", "HISTORY", "record_file", "sentences_of", "write_reports"]
 
 Line = Mapping[str, Any]
 HISTORY = "history.jsonl"
+ALLURE = "allure-results"
 
 
 def record_file(path: Path) -> Path:
@@ -45,10 +47,12 @@ def write_reports(
     output: Path | None = None,
     implementation: Mapping[str, str] | None = None,
     controls: Sequence[str] = (),
+    allure: bool = False,
 ) -> list[Line]:
     """Writes index.html, junit.xml, summary.txt, summary.md and, where the result claims a level,
     conformance-report.yaml and badge.svg; adds the run to the history beside its folder. `path`: a run's
-    folder or record; `output`: another folder, which gets no history. Returns the record's lines.
+    folder or record; `output`: another folder, which gets no history; `allure`: Allure results, too.
+    Returns the record's lines.
 
     Raises InputError for a record that is none, is not whole, or is not what its run wrote."""
     record = record_file(path)
@@ -85,6 +89,8 @@ def write_reports(
                 (folder / name).unlink(missing_ok=True)
             else:
                 (folder / name).write_text(text, encoding="utf-8", errors="replace")
+        if allure:
+            write_allure(lines, folder / ALLURE, sentences_of(header))
         if output is None:
             append_history(history_file, this)
     except OSError as error:

@@ -163,6 +163,7 @@ def index_html(
         },
         "reproduce": reproduce(header),
         "scope": SCOPE,
+        "sentences": {item["id"]: item["statement"] for item in header["requirements"]},
         "fingerprint": fingerprint,
         "implementation": {name: text for name, text in (implementation or {}).items() if text},
         "controls": controls,

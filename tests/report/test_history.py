@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from conformance.report.history import append_history, history_line, like_this, read_history, trend
 from conformance.report.outputs import write_reports
@@ -10,7 +11,7 @@ from tests import lines
 from tests.report import samples
 
 
-def run(name: str, started: float, **changed: object) -> dict[str, object]:
+def run(name: str, started: float, **changed: Any) -> dict[str, Any]:
     content = samples.record(lines.case("g/a"), run=name, started=started, **changed)
     return history_line(content, "ab" * 32)
 
@@ -45,7 +46,7 @@ def test_only_whole_runs_of_the_same_kind_are_compared() -> None:
 
 def test_a_single_failure_among_hundreds_is_seen() -> None:
     bad = run("r2", 2.0)
-    bad["counts"] = bad["counts"] | {"passed": 999, "failed": 1}  # type: ignore[operator]  # a mapping
+    bad["counts"] = bad["counts"] | {"passed": 999, "failed": 1}
     found = trend([run("r1", 1.0), bad])
     assert found is not None
     assert [height for name, _, height in found.columns[1][2] if name == "no-go"] == [3]
