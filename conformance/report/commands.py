@@ -13,6 +13,7 @@ from conformance.report.allure_page import NO_NODE, allure_page
 from conformance.report.compare import compare, compare_html, compare_markdown, compare_text
 from conformance.report.console import case_text, summary_text
 from conformance.report.outputs import ALLURE, record_file, sentences_of, write_reports
+from conformance.report.shape import shaped
 from conformance.report.signature import check_fingerprint, sign, verify
 
 __all__ = ["add_commands"]
@@ -54,12 +55,15 @@ def add_commands(commands: Any) -> None:
 def report_run(options: argparse.Namespace) -> int:
     """Writes the reports, prints what did not pass and the summary. 0, or InputError."""
     record = record_file(options.run)
+    with shaped(record, read_record(record)):
+        return _report(options, record)
+
+
+def _report(options: argparse.Namespace, record: Path) -> int:
     if options.sign:
-        read_record(record)
         check_fingerprint(record)
         print(f"signed: {sign(record, options.sign)}")
     if options.verify or options.signers:
-        read_record(record)
         for told in verify(record, options.signers):
             print(told)
         return 0
@@ -94,7 +98,8 @@ def compare_runs(options: argparse.Namespace) -> int:
         record = record_file(path)
         pair.append(read_record(record))
         check_fingerprint(record)
-    found = compare(*pair)
+    with shaped(record_file(options.old), pair[0]), shaped(record_file(options.new), pair[1]):
+        found = compare(*pair)
     form = {"text": compare_text, "markdown": compare_markdown, "html": compare_html}[options.format]
     text = form(found)
     if options.output:
