@@ -5,6 +5,7 @@ python -m tests.browser.sample RUN TARGET
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ SHOTS = {
 
 
 def main(run: Path, target: Path) -> int:
-    """The screenshots and what a run's folder has, without the record itself (it is 6 MB)."""
+    """What a run's folder has, the record packed, and screenshots of the page."""
     chromium = next((path for name in NAMES if (path := shutil.which(name))), None)
     if chromium is None:
         print("no Chromium is installed (Debian: apt-get install chromium)", file=sys.stderr)
@@ -36,6 +37,9 @@ def main(run: Path, target: Path) -> int:
     for name in KEPT:
         if (run / name).is_file():
             shutil.copy(run / name, target / name)
+    # Without a time in it: packing the same record again gives the same file.
+    packed = gzip.compress((run / "record.jsonl").read_bytes(), mtime=0)
+    (target / "record.jsonl.gz").write_bytes(packed)
     page_file = (target / "index.html").resolve().as_uri()
     with sync_playwright() as running:
         browser = running.chromium.launch(

@@ -19,12 +19,15 @@
   const strips = new Map(all("a.strip").map(item => [item.getAttribute("href").slice(1), item]));
   const none = document.getElementById("none");
   let texts = null;
+  function read() {
+    if (!texts) texts = new Map(cases.concat(rows).map(item => [item, item.textContent.toLowerCase()]));
+  }
+  // Read before the first letter is typed, so that it is answered at once.
+  addEventListener("load", () => (self.requestIdleCallback || setTimeout)(read));
   function filter() {
     const wanted = form.text.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
     const status = form.status.value, level = form.level.value, group = form.group.value;
-    if (wanted.length && !texts) {
-      texts = new Map(cases.concat(rows).map(item => [item, item.textContent.toLowerCase()]));
-    }
+    if (wanted.length) read();
     const says = item => wanted.every(word => texts.get(item).includes(word));
     const shown = new Set();
     for (const item of cases) {
