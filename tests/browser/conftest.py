@@ -34,7 +34,7 @@ class Opened:
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> str:
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
@@ -45,13 +45,14 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright keeps an event loop running, in which no other test could start its own.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str, playwright: Playwright) -> Iterator[Browser]:
     # Without its own sandbox Chromium starts as root and in containers; it opens our own files only.
     arguments = ["--no-sandbox", "--disable-gpu"]
@@ -79,6 +80,6 @@ class Opener:
         return opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def view(browser: Browser) -> Opener:
     return Opener(browser)
