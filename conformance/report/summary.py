@@ -20,7 +20,7 @@ def markdown_text(text: str) -> str:
     """Plain text in one line that Markdown and HTML take literally."""
     flat = " ".join(str(text).split())
     return (
-        re.sub(r"([\\`*_{}\[\]<>()#+!|~@&$-])", r"\\\1", flat).replace("\\<", "&lt;").replace("\\>", "&gt;")
+        re.sub(r"([\\`*_{}\[\]<>#|~@&$])", r"\\\1", flat).replace("\\<", "&lt;").replace("\\>", "&gt;")
     )
 
 

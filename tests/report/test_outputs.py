@@ -75,7 +75,7 @@ def test_the_summary_lists_what_failed(tmp_path: Path) -> None:
     write_reports(folder)
     text = (folder / "summary.md").read_text()
     assert "not conformant" in text
-    assert "| g/b | failed: over\\-blocking a \\| b &lt;b&gt; |" in text
+    assert "| g/b | failed: over-blocking a \\| b &lt;b&gt; |" in text
     assert "| core | failure | 1 | 1 | 0 | 0 | 0 | 0 |" in text
 
 
