@@ -19,9 +19,7 @@ MOST = 20  # failures listed; a comment has a size limit
 def markdown_text(text: str) -> str:
     """Plain text in one line that Markdown and HTML take literally."""
     flat = " ".join(str(text).split())
-    return (
-        re.sub(r"([\\`*_{}\[\]<>#|~@&$])", r"\\\1", flat).replace("\\<", "&lt;").replace("\\>", "&gt;")
-    )
+    return re.sub(r"([\\`*_{}\[\]<>#|~@&$])", r"\\\1", flat).replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
 def summary_markdown(lines: Sequence[Line], fingerprint: str) -> str:
