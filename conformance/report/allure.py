@@ -42,15 +42,19 @@ STATUSES = {
     "unsupported": Status.SKIPPED,
     "known-deviation": Status.SKIPPED,
 }
-# (name, statuses, regular expression on the message, which begins with the kind of failure)
+# (name, statuses, regular expression on the message, which begins with the kind of failure). Allure puts a
+# result into every category that fits, so no two may.
+NAMED = {
+    "Breach": r"(allowed but forbidden|a rejected client's bytes)",
+    "Over-blocking": r"(over-blocking|still rejected after deletion)",
+    "Wrong reason": r"(wrong reason|answered by another workload)",
+}
 CATEGORIES = (
-    ("Breach", ["failed"], r"(allowed but forbidden|a rejected client's bytes)[\s\S]*"),
-    ("Over-blocking", ["failed"], r"(over-blocking|still rejected after deletion)[\s\S]*"),
-    ("Wrong reason", ["failed"], r"(wrong reason|answered by another workload)[\s\S]*"),
-    ("Other failures", ["failed"], r"[\s\S]*"),
+    *((name, ["failed"], rf"{start}[\s\S]*") for name, start in NAMED.items()),
+    ("Other failures", ["failed"], rf"(?!{'|'.join(NAMED.values())})[\s\S]*"),
     ("Inconclusive", ["broken"], r"[\s\S]*"),
     ("Known deviation", ["skipped"], r"known-deviation[\s\S]*"),
-    ("Unsupported or skipped", ["skipped"], r"[\s\S]*"),
+    ("Unsupported or skipped", ["skipped"], r"(?!known-deviation)[\s\S]*"),
 )
 YAML, JSON, TEXT = ("application/yaml", "yaml"), ("application/json", "json"), ("text/plain", "txt")
 
