@@ -3,13 +3,15 @@
 
 PYTHON ?= python3
 VENV := .venv
-RUN := $(VENV)/bin/python
+PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 CLUSTER ?= auto
 LEVEL ?= extended
 N ?= 0
 
+# Of `report` and `compare`: a folder of reports/.
+RUN ?= reports/latest
 OPTIONS := --cluster=$(CLUSTER) --level=$(LEVEL)
 OPTIONS += $(if $(PROFILE),--profile=$(PROFILE))
 # A KUBECONFIG that merely stands in the environment must not be taken for the cluster to test.
@@ -19,7 +21,7 @@ SELECTION := $(if $(K),-k "$(K)")
 SELECTION += $(if $(filter-out 0,$(N)),-n $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak mutants faults lock clean
+.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak mutants faults report allure compare sample lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,53 +29,67 @@ help: ## this list
 	@echo "  Options of conformance: CLUSTER=auto|embedded|existing PROFILE=NAME|FILE LEVEL=core|extended K=PATTERN N=WORKERS"
 
 conformance: $(READY) ## prove the mesh: bring a cluster up, run every scenario, write the report
-	@$(RUN) -m conformance run $(OPTIONS) $(SELECTION) $(ARGS)
+	@$(PY) -m conformance run $(OPTIONS) $(SELECTION) $(ARGS)
 
 fuzz: $(READY) ## try N generated sets of policies (default 1000); SEED=... for the same ones again
-	@$(RUN) -m conformance run $(OPTIONS) -k generated/policies \
+	@$(PY) -m conformance run $(OPTIONS) -k generated/policies \
 	  --fuzz=$(if $(filter-out 0,$(N)),$(N),1000) $(if $(SEED),--fuzz-seed=$(SEED)) $(ARGS)
 
 walkthrough: $(READY) ## type docs/walkthrough.md into a shell, to the letter
-	@$(RUN) -m pytest conformance/test_walkthrough.py $(OPTIONS) $(SELECTION) $(ARGS)
+	@$(PY) -m pytest conformance/test_walkthrough.py $(OPTIONS) $(SELECTION) $(ARGS)
 
 # Two at a time; ARGS="-n 0" runs them one after another, as a debugger needs it.
 test: $(READY) ## the suite's own tests
-	@$(RUN) -m pytest tests -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest tests -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, scenario lint
-	@$(RUN) -m ruff check .
-	@$(RUN) -m ruff format --check .
-	@$(RUN) -m mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
-	@$(RUN) -m conformance lint
+	@$(PY) -m conformance lint
 
 format: $(READY) ## let ruff put the code into its form
-	@$(RUN) -m ruff check --fix .
-	@$(RUN) -m ruff format .
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
 
 doctor: $(READY) ## what this machine can run and, where not, why and what to do
-	@$(RUN) -m conformance doctor
+	@$(PY) -m conformance doctor
 
 cluster: $(READY) ## keep an embedded cluster up and print its KUBECONFIG
-	@$(RUN) -m conformance cluster up
+	@$(PY) -m conformance cluster up
 
 bench: $(READY) ## measure: cluster up, time per scenario, time to enforce, peak memory
-	@$(RUN) -m tests.bench
+	@$(PY) -m tests.bench
 
 soak: $(READY) ## run everything N times (default 20) and print the tally
-	@$(RUN) -m tests.soak $(if $(filter-out 0,$(N)),$(N),20) -- --cluster=$(CLUSTER) $(ARGS)
+	@$(PY) -m tests.soak $(if $(filter-out 0,$(N)),$(N),20) -- --cluster=$(CLUSTER) $(ARGS)
 
 mutants: $(READY) ## break the mesh on purpose, one requirement at a time; the suite must turn red and name it
-	@$(RUN) -m tests.mutants $(ARGS)
+	@$(PY) -m tests.mutants $(ARGS)
+
+report: $(READY) ## make everything of a run's record anew: RUN=reports/... (default: the last one)
+	@$(PY) -m conformance report "$(RUN)" $(ARGS)
+
+allure: $(READY) ## the same, and Allure's page of it (where node is installed)
+	@$(PY) -m conformance report "$(RUN)" --allure-page $(ARGS)
+
+compare: $(READY) ## two runs side by side: OLD=reports/... NEW=reports/...
+	@$(if $(OLD),,echo "which runs? make compare OLD=reports/... [NEW=reports/...]" >&2; exit 4;) \
+	$(PY) -m conformance compare "$(OLD)" "$(or $(NEW),$(RUN))" $(ARGS)
+
+sample: $(READY) ## renew docs/sample-report/ and its screenshots by a run of the embedded cluster (needs chromium)
+	@$(PY) -m conformance run --cluster=embedded --report-dir=reports/sample
+	@$(PY) -m tests.browser.sample reports/sample/latest docs/sample-report
 
 faults: $(READY) ## break what is around the suite, one thing at a time; renews the table of docs/faults.md
-	@$(RUN) -m tests.faults --write $(ARGS)
+	@$(PY) -m tests.faults --write $(ARGS)
 
 lock: ## renew requirements.lock from requirements.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q requirements.in -o requirements.lock
 
 clean: ## remove the environment, caches and reports
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .allure .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -86,5 +102,5 @@ $(READY): requirements.lock
 	@exec 9> $(VENV).lock && flock 9 && { [ $@ -nt $< ] || { \
 	  echo "Installing the locked dependencies into $(VENV) (once) ..." && \
 	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && \
-	  $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< && \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< && \
 	  touch $@; }; }

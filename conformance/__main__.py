@@ -16,7 +16,6 @@ from conformance.errors import ConformanceError
 
 INTERRUPTED = 2
 BAD_INPUT = 4
-INCOMPLETE = 6
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,6 +34,8 @@ def port(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    from conformance.report.commands import add_commands
+
     top = Parser(prog="python -m conformance", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the scenarios (pytest's options work, too)", add_help=False)
@@ -59,9 +60,7 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("--trust-domain", default="cluster.local", metavar="NAME")
     why.add_argument("--format", choices=["text", "json"], default="text")
     why.set_defaults(call=explain_connection)
-    report = commands.add_parser("report", help="the summary of a run, from its record")
-    report.add_argument("run", metavar="RUN", nargs="?", default="reports/latest", type=Path)
-    report.set_defaults(call=report_run)
+    add_commands(commands)
     known = commands.add_parser("known", help="a first list of known deviations, to be filled in")
     known.add_argument(
         "--from-record", required=True, metavar="RUN", type=Path, help="the failed cases of it"
@@ -231,24 +230,6 @@ def explain_connection(options: argparse.Namespace) -> int:
     else:
         print(explain.as_text(found))
     return 0
-
-
-def report_run(options: argparse.Namespace) -> int:
-    from conformance.record import read_written
-    from conformance.report.console import case_text, summary_text
-
-    written = read_written(options.run)
-    lines = list(written.lines)
-    sentences = {
-        item["id"]: f"“{item['quotation']}” ({item['source']})" if item["quotation"] else item["statement"]
-        for item in lines[0]["requirements"]
-    }
-    for line in lines[1:]:
-        if line.get("status") in ("failed", "inconclusive"):
-            print(f"--- {line['id']}")
-            print(case_text(line, sentences, f"python -m conformance run -k '{line['id']}'"), end="\n\n")
-    print(summary_text(lines, torn=written.torn))
-    return 0 if written.complete else INCOMPLETE
 
 
 def known_deviations(options: argparse.Namespace) -> int:

@@ -31,9 +31,11 @@ from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.profile import UNAVAILABLE, Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
+from conformance.report.allure import write_allure
 from conformance.report.console import summary_text
 from conformance.report.figures import over_budget
-from conformance.report.junit import junit_xml
+from conformance.report.outputs import write_reports
+from conformance.report.signature import write_fingerprint
 from conformance.rig import Rig
 from conformance.run import run_case
 from conformance.scenario import Level, Scenario
@@ -72,6 +74,7 @@ class Options:
     keep: bool = False
     telemetry: bool = False
     selection: str = ""
+    allure_results: Path | None = None  # a second place for them, that of --alluredir
     fuzz: int = 0  # sets of policies to generate
     fuzz_seed: int | None = None
 
@@ -300,14 +303,13 @@ class Owner:
             "stale_deviations": removable,
             "report": display_path(self.directory),
         }
-        everything = [*lines, {"line": "footer", **footer}]
-        summary = summary_text(everything)
-        junit = junit_xml(everything, self.campaign.sentences())
         with self._writing():
             self.recorder.finish(lost, footer)
-            (self.directory / "junit.xml").write_text(junit, encoding="utf-8")
-            (self.directory / "summary.txt").write_text(summary + "\n", encoding="utf-8")
-        self.summary = summary
+            write_fingerprint(self.recorder.path)
+            lines = write_reports(self.directory)
+            if folder := self.campaign.options.allure_results:
+                write_allure(lines, folder, self.campaign.sentences())
+        self.summary = summary_text(lines)
         return code
 
     def stop(self) -> bool:

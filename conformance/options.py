@@ -55,5 +55,6 @@ def read_options(config: pytest.Config) -> Options:
         keep=config.getoption("--keep"),
         fuzz=config.getoption("--fuzz"),
         fuzz_seed=config.getoption("--fuzz-seed"),
+        allure_results=Path(folder) if (folder := config.getoption("--alluredir", default=None)) else None,
         selection=", ".join(f"{name} {value}" for name, value in given.items() if value),
     )

@@ -21,7 +21,6 @@ from conformance.functions import MARKER, function_id
 from conformance.lines import case_line
 from conformance.options import add_options
 from conformance.record import Line
-from conformance.report import allure
 from conformance.report.console import case_text
 from conformance.scenario import Scenario
 from conformance.stage import Cluster
@@ -66,7 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection(session: pytest.Session) -> None:
     """Bad input is told before anything is collected or started: one line, exit 4."""
     config = session.config
-    if not wants_scenarios(config) or is_worker(config):
+    if not wants_scenarios(config):
+        return
+    # What --alluredir gets is made of the record, so that it says the same as every other report.
+    if listener := config.pluginmanager.get_plugin("allure_listener"):
+        config.pluginmanager.unregister(listener)
+    if is_worker(config):
         return
     campaign_of(config)
     if config.option.collectonly:
@@ -194,8 +198,6 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
         raise Inconclusive(f"the workloads did not come up: {cause}")
     line = campaign.conduct(case, body)
     item.stash[LINE] = line
-    if config.getoption("allure_report_dir", default=None):
-        allure.describe_case(line, campaign.profile.title, campaign.sentences())
     again = line["generated"]["again"] if "generated" in line else _rerun(config, case)
     told = case_text(line, campaign.sentences(), again)
     match Status(line["status"]):

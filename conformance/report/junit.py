@@ -40,6 +40,15 @@ def junit_xml(lines: Sequence[Line], sentences: Mapping[str, str]) -> str:
             skipped=str(counts["skipped"] + counts["unsupported"] + counts["known-deviation"]),
             time=f"{sum(case['duration_ms'] or 0 for case in members) / 1000:.3f}",
         )
+        # Of the suite, not of its cases: there the common schema (Jenkins' junit-10.xsd) has no properties.
+        properties = ET.SubElement(suite, "properties")
+        for case in members:
+            told = {"title": case["title"], "level": case["level"]}
+            told["requirements"] = " ".join(case["requirements"])
+            for name, value in told.items():
+                ET.SubElement(
+                    properties, "property", name=_clean(f"{case['id']} {name}"), value=_clean(value)
+                )
         for case in members:
             _add(suite, case, sentences)
     _add_run(root, lines[-1])
@@ -70,11 +79,9 @@ def _add_run(root: ET.Element, footer: Line) -> None:
 
 def _add(suite: ET.Element, case: Line, sentences: Mapping[str, str]) -> None:
     time = f"{(case['duration_ms'] or 0) / 1000:.3f}"
-    element = ET.SubElement(suite, "testcase", classname=suite.get("name", ""), name=case["id"], time=time)
-    properties = ET.SubElement(element, "properties")
-    ET.SubElement(properties, "property", name="title", value=_clean(case["title"]))
-    for requirement in case["requirements"]:
-        ET.SubElement(properties, "property", name="requirement", value=requirement)
+    element = ET.SubElement(
+        suite, "testcase", classname=suite.get("name", ""), name=_clean(case["id"]), time=time
+    )
     status = case["status"]
     if status == "passed":
         return

@@ -1,0 +1,84 @@
+"""A case's time as a small drawing: applied, landed, first stable, deleted, recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+__all__ = ["Drawing", "timeline"]
+
+Line = Mapping[str, Any]
+WIDTH = 640.0  # of the drawing, in its own units
+GAP = 40.0  # stands for the time between the last look and the deletion, which is not drawn to scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """`bars`: class to SVG path; `marks`: (class, x); all x in 0..WIDTH. `told` says the same in words."""
+
+    width: float
+    bars: Mapping[str, str]
+    marks: tuple[tuple[str, float], ...]
+    steps: tuple[tuple[int, float], ...]
+    cut: float | None
+    told: str
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f} ms"
+
+
+def _bar(bars: dict[str, str], kind: str, start: float, end: float) -> None:
+    bars[kind] = f"{bars.get(kind, '')}M{start:g} 20H{max(end, start + 0.5):g}"
+
+
+def timeline(case: Line) -> Drawing | None:
+    """None where a case has no times (it did not run, or made no change)."""
+    events: list[tuple[int, list[tuple[str, float]]]] = []
+    for step in case["steps"]:
+        times = step.get("timings") or {}
+        found = [
+            (name, float(times[f"{name}_ms"]))
+            for name in ("applied", "landed", "first_stable")
+            if times.get(f"{name}_ms") is not None
+        ]
+        if found:
+            events.append((step["number"], found))
+    if not events:
+        return None
+    recovered = (case["controls"].get("recovery") or {}).get("recovered_ms")
+    end = max(at for _, found in events for _, at in found)
+    tail = float(recovered or 0)
+    room = WIDTH - 16 - (GAP if recovered is not None else 0)
+    scale = room / ((end + tail) or 1)
+    bars: dict[str, str] = {}
+    marks: list[tuple[str, float]] = []
+    steps: list[tuple[int, float]] = []
+    told: list[str] = []
+    for number, found in events:
+        places = [(name, round(8 + at * scale, 1), at) for name, at in found]
+        if not steps or places[0][1] - steps[-1][1] >= 12:
+            steps.append((number, places[0][1]))
+        for before, after in pairwise(places):
+            _bar(bars, f"to-{after[0]}", before[1], after[1])
+        words = [f"{name.replace('_', ' ')} {_ms(at)}" for name, _, at in places]
+        marks += [(name, x) for name, x, _ in places]
+        told.append(f"step {number}: {', '.join(words)}")
+    cut = None
+    if recovered is not None:
+        cut = round(8 + end * scale + GAP / 2, 1)
+        deleted = round(8 + end * scale + GAP, 1)
+        back = round(deleted + tail * scale, 1)
+        _bar(bars, "to-recovered", deleted, back)
+        marks += [("deleted", deleted), ("recovered", back)]
+        told.append(f"recovered {_ms(tail)} after deletion")
+    return Drawing(
+        width=WIDTH,
+        bars=bars,
+        marks=tuple(marks),
+        steps=tuple(steps),
+        cut=cut,
+        told="; ".join(told),
+    )

@@ -1,0 +1,91 @@
+"""Whole records of every kind, for tests of the reports and for looking at pages."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from conformance.record import exit_code
+from tests import lines
+
+Line = dict[str, Any]
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&]]>--> {{ 7*7 }}"
+
+
+def record(*cases: Line, code: int | None = None, **header: Any) -> list[Line]:
+    """Header, cases, footer; the code that the cases have, unless another is given."""
+    planned = [case["id"] for case in cases]
+    found = exit_code(cases, planned) if code is None else code
+    footer = lines.footer(found) | {"interrupted": found == 2}
+    known = {"requirements": [requirement(name) for name in ("DOC-02", "RUN-01", "RUN-04")]}
+    return [lines.header(*planned, **(known | header)), *cases, footer]
+
+
+def requirement(name: str) -> Line:
+    return {
+        "id": name,
+        "level": "core",
+        "basis": "documented",
+        "statement": f"What {name} says.",
+        "source": "The page (2026-03-11), https://example.com/page?a=1&b=2",
+        "quotation": "port 9001 is rejected",
+    }
+
+
+def write(directory: Path, content: Sequence[Line]) -> Path:
+    """Writes record.jsonl; returns its folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in content)
+    (directory / "record.jsonl").write_text(text, encoding="utf-8")
+    return directory
+
+
+def many(count: int, paths: int, rounds: int = 3) -> list[Line]:
+    """`count` cases of one step, each with `paths` x `rounds` probes."""
+    cases = []
+    for number in range(count):
+        case = lines.case(f"group{number % 17}/{number:05d}-a-case-with-a-name")
+        step = case["steps"][0]
+        probe = step["probes"][0]
+        step["probes"] = [
+            probe
+            | {"from": f"sleep.{['foo', 'bar', 'legacy'][path % 3]}", "port": 9000 + path // 3}
+            | {"round": round_, "nonce": f"n{number:05d}{path:03d}{round_}abcdef12"}
+            for round_ in range(1, rounds + 1)
+            for path in range(paths)
+        ]
+        cases.append(case)
+    return record(*cases)
+
+
+def hostile() -> list[Line]:
+    """Everything that a mesh, a scenario or a log can put into a record is HTML and script."""
+    case = lines.case("g/a", "failed", failure="allowed but forbidden", reason=HOSTILE)
+    case = copy.deepcopy(_hostile(case))
+    case |= {"id": f"g/{HOSTILE}", "status": "failed", "failure": "allowed but forbidden", "level": "core"}
+    case["requirements"] = ["DOC-02", HOSTILE]
+    case["steps"][0] |= {"status": "failed"}
+    case["steps"][0]["probes"][0] |= {"status": "failed", "expected": "rejected", "via": "service"}
+    case["findings"][0] |= {"severity": "high", "seen": HOSTILE, "why": HOSTILE, "advice": HOSTILE}
+    case["known_deviation"] = dict.fromkeys(("case", "reason", "link", "approver", "expires"), HOSTILE)
+    case["steps"][0]["probes"][0]["oracle"] = {
+        "allowed": False,
+        "policy": HOSTILE,
+        "rule": 0,
+        "reasons": [HOSTILE],
+    }
+    source = f"javascript:alert(1) https://example.com/{HOSTILE}"
+    bad = requirement("DOC-02") | {"statement": HOSTILE, "source": source, "quotation": HOSTILE}
+    return record(case, requirements=[bad], run=HOSTILE, selection=HOSTILE, environment=[{HOSTILE: HOSTILE}])
+
+
+def _hostile(value: Any) -> Any:
+    """The same shape with every text replaced; the keys stay."""
+    if isinstance(value, dict):
+        return {key: _hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_hostile(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
