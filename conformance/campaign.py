@@ -306,10 +306,10 @@ class Owner:
         with self._writing():
             self.recorder.finish(lost, footer)
             write_fingerprint(self.recorder.path)
-            lines = write_reports(self.directory)
+            written = write_reports(self.directory)
             if folder := self.campaign.options.allure_results:
-                write_allure(lines, folder, self.campaign.sentences())
-        self.summary = summary_text(lines)
+                write_allure(written, folder, self.campaign.sentences())
+        self.summary = summary_text(written)
         return code
 
     def stop(self) -> bool:

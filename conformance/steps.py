@@ -242,7 +242,8 @@ class Hand:
         made.note("delete", str(key), answer)
         if answer.ok or answer.code == 404:
             self._existing.pop(key, None)
-            self._stored.pop(key, None)
+            # The same object, whichever API version it was written in.
+            self._stored = {each: answer for each, answer in self._stored.items() if str(each) != str(key)}
             made.deleted.append(key)
         else:
             made.doubt(f"{key} could not be deleted: {answer.code} {answer.reason}: {answer.message}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from conformance.errors import InputError
-from conformance.record import Line, read_record, read_written
+from conformance.record import read_record, read_written
 from conformance.report.allure_page import HISTORY as ALLURE_HISTORY
 from conformance.report.allure_page import NO_NODE, allure_page
 from conformance.report.compare import compare, compare_html, compare_markdown, compare_text
@@ -93,7 +93,7 @@ def _report(options: argparse.Namespace, record: Path) -> int:
     return 0
 
 
-def _tell(lines: Sequence[Line]) -> None:
+def _tell(lines: Sequence[Mapping[str, Any]]) -> None:
     """What did not pass, at length."""
     sentences = sentences_of(lines[0])
     telling = [line for line in lines[1:] if line.get("status") in ("failed", "inconclusive")]
