@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from conformance.attribution import Path
+from conformance.attribution import UNKNOWN_MANY, Path
 from conformance.errors import ProbeError
 from conformance.evidence import Outcome
 from conformance.probe.session import Request, Session, Sighting, Watched
@@ -26,8 +26,6 @@ from conformance.verdict import Failure, Status, Verdict, is_breach
 __all__ = ["EVERY", "Watch", "begin_watch", "delivered", "end_watch"]
 
 EVERY = 0.05  # seconds between two rounds of a watch
-# Where a prober cannot tell how many connections it made, the access log is read until its deadline.
-UNKNOWN_MANY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ def look(
     targets = [case.lane for case in cases]
     # A late line of what was sent before would be taken for one of this step's.
     rig.settle()
-    before = dict(rig.sent)
+    before, overdue = dict(rig.sent), rig.overdue()
     rig.replaced(_involved(targets))
 
     def expected(index: int, probed: Probed) -> Expected:
@@ -115,6 +115,9 @@ def look(
             answer = answers[index] if answers else None
             if answer and answer.foreign:
                 verdict = Verdict(status=Status.INCONCLUSIVE, reason=answer.doubt)
+            elif is_last and verdict.passed and path_of(rig, lane) in overdue:
+                reason = f"the access log of {lane.workload} has not told of all earlier connections"
+                verdict = Verdict(status=Status.INCONCLUSIVE, reason=reason)
             elif is_last and verdict.passed:
                 attributed = judge_deciders(rig, hand, cases[index], answer, before, counted)
                 verdict = worst([verdict, *attributed])

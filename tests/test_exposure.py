@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from conformance.attribution import UNKNOWN_MANY
 from conformance.evidence import Kind, Observation, Outcome
-from conformance.exposure import UNKNOWN_MANY, begin_watch, delivered, end_watch
+from conformance.exposure import begin_watch, delivered, end_watch
 from conformance.logbook import LogBook
 from conformance.probe.session import Request, Sighting, Watched
 from conformance.profile import find_profile, load_profile

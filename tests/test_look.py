@@ -35,6 +35,7 @@ class Mesh:
     logbook: LogBook = field(default_factory=LogBook)
     access: AccessBook = field(default_factory=AccessBook)
     restarted: list[str] = field(default_factory=list)
+    owed: frozenset[object] = frozenset()
 
     def __post_init__(self) -> None:
         profile = load_profile(find_profile("bundled"))
@@ -52,6 +53,9 @@ class Mesh:
 
     def silent_sidecars(self) -> list[str]:
         return []
+
+    def overdue(self) -> frozenset[object]:
+        return self.owed
 
     def settle(self) -> None:
         """Its access log is never late."""
@@ -131,3 +135,13 @@ def test_where_a_workload_was_restarted_only_what_got_through_counts(
     verdict = judge(monkeypatch, mesh, outcome, None)
     assert (verdict.status, verdict.failure) == (status, failure), verdict
     assert failure or "istio-proxy of tcp-echo.foo" in verdict.reason
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Kind.CLOSED, DENIED), (Kind.CLOSED, ALLOWED)])
+def test_where_the_log_owes_earlier_lines_nobody_knows_whose_line_is_whose(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, told: Told
+) -> None:
+    mesh = Mesh(rounds=[(kind, told)], owed=frozenset({(str(ECHO), "10.0.0.1", 9000)}))
+    verdict = judge(monkeypatch, mesh, Outcome.REJECTED, None)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "has not told of all earlier connections" in verdict.reason

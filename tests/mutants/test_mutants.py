@@ -151,7 +151,7 @@ def test_only_a_failure_that_names_the_requirement_is_a_kill(
 ) -> None:
     made: list[str] = []
 
-    def run(*_arguments: object) -> Outcome:
+    def run(*_arguments: object, **_more: object) -> Outcome:
         made.append("run")
         return Outcome(code=code, output="DOC-02 and DOC-03", cases={"doc/02": case} if case else {})
 
