@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from conformance.evidence import AccessEntry
 
-__all__ = ["DENIED", "REFUSALS", "named", "parse_fields", "parse_text"]
+__all__ = ["DENIED", "REFUSALS", "moment", "named", "parse_fields", "parse_text"]
 
 MATCHED = re.compile(r"ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<policy>[^\]]*)\]-rule\[(?P<rule>\d+)\]")
 DENIED = re.compile(r"rbac_access_denied_matched_policy\[(?P<name>.*)\]")
@@ -38,6 +39,14 @@ def named(text: object) -> tuple[str, int | None]:
     """(namespace/name, rule) of `ns[a]-policy[b]-rule[0]`; ("", None) for none."""
     match = MATCHED.search(text) if isinstance(text, str) else None
     return (f"{match['namespace']}/{match['policy']}", int(match["rule"])) if match else ("", None)
+
+
+def moment(text: object) -> float | None:
+    """Unix seconds of Envoy's %START_TIME%; None where it is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def parse_text(workload: str, line: str) -> AccessEntry | None:
@@ -74,6 +83,7 @@ def parse_fields(workload: str, fields: Mapping[str, Any]) -> AccessEntry | None
         policy=policy,
         rule=rule,
         names_allows=False,
+        started=moment(fields.get("start_time")),
         refused=refused,
         termination_details=next((text for text in details if text not in ("", "-")), ""),
     )

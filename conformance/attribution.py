@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from conformance.access_log_text import DENIED, REFUSALS, named, parse_fields, parse_text
+from conformance.access_log_text import DENIED, REFUSALS, moment, named, parse_fields, parse_text
 from conformance.evidence import AccessEntry
 
 __all__ = ["UNKNOWN_MANY", "AccessBook", "Path", "parse_entry", "parse_line"]
@@ -22,6 +22,8 @@ __all__ = ["UNKNOWN_MANY", "AccessBook", "Path", "parse_entry", "parse_line"]
 Path = tuple[str, str, int]
 # Where a prober cannot tell how many connections it made, the access log is read until its deadline.
 UNKNOWN_MANY = 1_000_000
+# Seconds by which a sidecar's clock may be before ours; less than an entry is waited for.
+CLOCKS = 2.0
 
 
 def parse_line(workload: str, line: bytes) -> AccessEntry | None:
@@ -65,6 +67,7 @@ def parse_entry(workload: str, line: Mapping[str, Any]) -> AccessEntry | None:
         audited_by=named(line.get("audit_policy"))[0],
         refused=REFUSALS.get(details, ""),
         termination_details=f"{authorizer}[{decider}]" if authorizer else details,
+        started=moment(line.get("time")),
     )
 
 
@@ -74,6 +77,9 @@ class AccessBook:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._entries: dict[Path, list[AccessEntry]] = {}
+        self._owed: dict[Path, int] = {}
+        self._older = 0.0  # what started before this is of connections made before `forget`
+        self._timeless = False  # an entry came that does not tell when it started
 
     def reader(self, workload: str) -> Callable[[bytes], None]:
         """What a Tail of that workload's sidecar calls for each line."""
@@ -84,6 +90,10 @@ class AccessBook:
                 return
             path = (workload, entry.source_ip, entry.destination_port)
             with self._changed:
+                self._timeless = self._timeless or entry.started is None
+                if self._owed.get(path) and entry.started is not None and entry.started < self._older:
+                    self._owed[path] -= 1
+                    return
                 self._entries.setdefault(path, []).append(entry)
                 self._changed.notify_all()
 
@@ -109,7 +119,25 @@ class AccessBook:
         with self._changed:
             return tuple(self._entries.get(path, ())[start:])
 
-    def forget(self) -> None:
-        """Between cases, together with the counts of what was sent."""
+    def forget(self, sent: Mapping[Path, int] | None = None) -> None:
+        """Between cases, together with the counts of what was `sent`. Entries of it that have not come are
+        owed: when they come they are known by their start, and are nobody's."""
         with self._changed:
+            paths = {*(sent or ()), *self._owed}
+            missing = {
+                path: self._owed.get(path, 0) + (sent or {}).get(path, 0) - len(self._entries.get(path, ()))
+                for path in paths
+            }
+            self._owed = {path: count for path, count in missing.items() if count > 0}
+            self._older = time.time() - CLOCKS
             self._entries.clear()
+
+    def write_off(self, workload: str) -> None:
+        """The workload's log is another one now: what is owed will not come."""
+        with self._changed:
+            self._owed = {path: count for path, count in self._owed.items() if path[0] != workload}
+
+    def unsure(self) -> frozenset[Path]:
+        """Paths on which an owed entry could not be told from a new one."""
+        with self._changed:
+            return frozenset(path for path, count in self._owed.items() if count and self._timeless)

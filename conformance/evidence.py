@@ -99,6 +99,7 @@ class AccessEntry:
     refused: str = ""  # why the connection was closed before any policy was asked
     authorizer: str = ""  # how an external authorizer ended it: ext_authz_denied | ext_authz_error
     termination_details: str = ""
+    started: float | None = None  # by the sidecar's clock, Unix seconds; None = not told
     names_allows: bool = True  # whether this log names the rule of an allowed connection
 
     def describe(self) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conformance.attribution import UNKNOWN_MANY, AccessBook, Path
+from conformance.attribution import AccessBook, Path
 from conformance.barrier import Barrier
 from conformance.cluster.exec import open_exec
 from conformance.cluster.kube import Kube, ObjectKey, log_lines
@@ -95,7 +95,6 @@ class Rig:
         # How deciders are known: access-log, counters or unavailable; see `attributing.settle_attribution`.
         self.attribution = next(iter(profile.attribution), UNAVAILABLE)
         self.sent: dict[tuple[str, str, int], int] = {}  # connections per path of the access book
-        self._owed: dict[Path, int] = {}  # entries of connections of earlier cases that have not come
         self.has_authorizer = False  # brought by the first case that needs it
         self.leftovers: list[ObjectKey] = []  # of earlier cases, that could not be deleted
         self.watch: Watch | None = None  # the exposure watch that is on
@@ -151,7 +150,7 @@ class Rig:
         for path in self.sent:
             if path[0] == str(ref):
                 self.sent[path] = self.access.count(path)
-        self._owed = {path: owed for path, owed in self._owed.items() if path[0] != str(ref)}
+        self.access.write_off(str(ref))
 
     def host(self, target: Ref, via: str) -> str:
         """What a prober connects to: the pod's address, or the Service's name."""
@@ -321,12 +320,10 @@ class Rig:
             tail.close()
 
     def forget(self) -> None:
-        """Before a case: nothing of earlier ones is looked for again. Entries that have not come are owed."""
+        """Before a case: nothing of earlier ones is looked for again."""
         self.settle()
-        owed = {path: self._owed.get(path, 0) + missing for path, missing in self._missing().items()}
-        self._owed = {path: count for path, count in owed.items() if count > 0}
         self.logbook.forget()
-        self.access.forget()
+        self.access.forget(self._told())
         self.sent.clear()
         self.watch = None
         self.watched.clear()
@@ -347,28 +344,22 @@ class Rig:
     def settle(self) -> None:
         """Before a step and after a case: the access logs are read to their end, as far as there is one, so
         that no late line looks like a new one."""
-        if self.attribution == "access-log":
-            silent = self.silent_sidecars()
-            injected = {
-                path: sent + self._owed.get(path, 0)
-                for path, sent in self.sent.items()
-                if not path[0].endswith(".legacy") and path[0] not in silent
-            }
-            # As long as it takes: a line that came in the next case would be taken for one of its own.
-            self.access.wait_for(injected, deadline=time.monotonic() + self.profile.deadlines.attribution)
+        silent = self.silent_sidecars()
+        told = {path: sent for path, sent in self._told().items() if path[0] not in silent}
+        # As long as it takes: a line that came in the next case would be taken for one of its own.
+        self.access.wait_for(told, deadline=time.monotonic() + self.profile.deadlines.attribution)
 
-    def _missing(self) -> dict[Path, int]:
-        """Entries that must still come, of this case's connections; less than none where they were owed."""
+    def _told(self) -> dict[Path, int]:
+        """Connections made, as far as an access log tells of them."""
         if self.attribution != "access-log":
             return {}
-        paths = {path for path in (*self.sent, *self._owed) if not path[0].endswith(".legacy")}
-        missing = {path: self.sent.get(path, 0) - self.access.count(path) for path in paths}
-        return {path: count for path, count in missing.items() if count < UNKNOWN_MANY // 2}
+        return {path: sent for path, sent in self.sent.items() if not path[0].endswith(".legacy")}
 
     def overdue(self) -> frozenset[Path]:
         """The paths whose log owes entries of connections made until now, so that of what comes next it
         cannot be said whose it is."""
-        return frozenset(path for path, count in self._missing().items() if count > 0) | self._owed.keys()
+        missing = {path for path, sent in self._told().items() if self.access.count(path) < sent}
+        return frozenset(missing) | self.access.unsure()
 
     def close_streams(self) -> None:
         """Sessions and logs; for a rig whose barrier is another's."""

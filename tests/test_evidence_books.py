@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -241,3 +242,26 @@ def test_a_stream_that_ended_proves_nothing_of_what_came_after(last: str) -> Non
     while barrier.wait(Changes(), pods=["foo/pod"], timeout=0).landed:
         assert time.monotonic() < deadline, "the reader never noticed"
     barrier.close()
+
+
+def test_an_owed_entry_that_comes_late_is_nobodys() -> None:
+    book = AccessBook()
+    read, path = book.reader("tcp-echo.foo"), ("tcp-echo.foo", "10.244.0.11", 9000)
+
+    def told(**fields: object) -> None:
+        entry = {"log": "access", "direction": "inbound", "source_ip": path[1], "destination_port": path[2]}
+        read(json.dumps(entry | fields).encode())
+
+    long_ago, now = (datetime.fromtimestamp(t, UTC).isoformat() for t in (time.time() - 60, time.time()))
+    book.forget({path: 1})
+    told(time=long_ago)
+    assert book.count(path) == 0  # the owed one
+    told(time=long_ago)
+    told(time=now)
+    assert book.count(path) == 2  # no more is owed, whatever a clock says
+    book.forget({path: 3})
+    assert book.unsure() == frozenset()
+    told()
+    assert book.unsure() == {path}  # its log does not tell when a connection began
+    book.write_off("tcp-echo.foo")
+    assert book.unsure() == frozenset()
