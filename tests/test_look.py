@@ -132,6 +132,7 @@ def test_where_a_workload_was_restarted_only_what_got_through_counts(
     failure: Failure | None,
 ) -> None:
     mesh = Mesh(rounds=[seen], restarted=["istio-proxy of tcp-echo.foo"])
+    mesh.profile = replace(mesh.profile, deadlines=replace(mesh.profile.deadlines, converge=0.2))
     verdict = judge(monkeypatch, mesh, outcome, None)
     assert (verdict.status, verdict.failure) == (status, failure), verdict
     assert failure or "istio-proxy of tcp-echo.foo" in verdict.reason
