@@ -28,7 +28,7 @@ MEANWHILE = "restarted or replaced while the probes ran: "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """`words`: one of them stands in the reason of whatever is inconclusive. `deadlines` instead of the
-    profile's."""
+    profile's. `quick`: struck by `make test` too, the others by `make faults` alone."""
 
     name: str
     when: When
@@ -36,6 +36,7 @@ class Fault:
     allowed: tuple[str, ...] = INCONCLUSIVE
     words: tuple[str, ...] = ()
     deadlines: Mapping[str, float] = field(default_factory=dict)
+    quick: bool = False
 
 
 FAULTS = (
@@ -49,6 +50,7 @@ FAULTS = (
             "the backend does not answer inside its own pod: unknown: prober in tcp-echo.foo",
         ),
         deadlines=UNTOLD,
+        quick=True,
     ),
     Fault(
         name="backend accepts and never answers",
@@ -63,6 +65,7 @@ FAULTS = (
         inject=inject.name_is(CLIENT, ECHO, of="tcp-echo.bar"),
         words=("the name of tcp-echo.foo resolved to",),
         deadlines=SWIFT,
+        quick=True,
     ),
     Fault(
         name="another backend answers",
@@ -98,6 +101,7 @@ FAULTS = (
         inject=inject.cut("/exec"),
         allowed=EITHER,
         words=("the exec stream broke",),
+        quick=True,
     ),
     Fault(
         name="log streams cut",
@@ -189,6 +193,7 @@ FAULTS = (
         when=When.CHANGE,
         inject=inject.api_says(Reply(code=409, reason="Conflict"), methods=WRITE),
         words=("409 Conflict",),
+        quick=True,
     ),
     Fault(
         name="API says that what is not there exists",
@@ -220,6 +225,7 @@ FAULTS = (
         inject=inject.policy_patched({"spec": {"action": "DENY"}}),
         words=("somebody else changed what this case had applied: AuthorizationPolicy/",),
         deadlines=SWIFT,
+        quick=True,
     ),
     Fault(
         name="policy made a trial by someone else",
@@ -260,6 +266,7 @@ FAULTS = (
         when=When.SWEEP,
         inject=inject.clock_jumps(86400),
         allowed=PASSED,
+        quick=True,
     ),
     Fault(
         name="clock jumps back by a day",
