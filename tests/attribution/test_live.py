@@ -21,7 +21,9 @@ def run_with(folder: Path, log: str, scenarios: str = SCENARIOS) -> Outcome:
     replace_once(manifests / CONTROLLER, COMMAND, command)
     bundled = (PROFILES / "bundled.yaml").read_text()
     profile = folder / "profile.yaml"
-    profile.write_text(bundled.replace("attribution: access-log", "attribution: [access-log, counters]"))
+    bundled = bundled.replace("attribution: access-log", "attribution: [access-log, counters]")
+    # Whether a log tells is found out by waiting for a line.
+    profile.write_text(bundled.replace("  attribution: 5", "  attribution: 2"))
     return run_suite(manifests, folder / "reports", scenarios, "--profile", str(profile))
 
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import yaml
 
+from conformance.profile import PROFILES
 from tests.mutants.table import Part
 
 PROJECT = Path(__file__).parent.parent.parent
 RUN = "tests.mutants.run"
 RUN_SECONDS = 600
+# Seconds. A red run waits for what never comes, case by case: not for as long as one that must not be red.
+DEADLINES = {"converge": 3, "testimony": 3, "attribution": 2, "recovery": 3}
 CRD = "crds/authorizationpolicies.yaml"
 VERSIONS = ("v1", "v1beta1")
 PRESERVE = "+x-kubernetes-preserve-unknown-fields"
@@ -46,9 +49,12 @@ def run_suite(
 ) -> Outcome:
     """Runs the scenarios on a cluster of its own. A run without a record has no cases. `command`: the module
     that is the suite, and what comes before the suite's own arguments; `more`: further options."""
+    impatient = reports.parent / "impatient.yaml"
+    impatient.write_text(yaml.safe_dump(_impatient()))
     words = [
         *(sys.executable, "-m", *command, "run", "--cluster=embedded"),
         *("--manifests", str(manifests), "--report-dir", str(reports), "-k", scenarios),
+        *(() if "--profile" in more else ("--profile", str(impatient))),
         *more,
     ]
     try:
@@ -67,6 +73,12 @@ def run_suite(
         output=done.stdout + done.stderr,
         cases={line["id"]: line for line in lines if line["line"] == "case"},
     )
+
+
+def _impatient() -> dict[str, Any]:
+    """The bundled profile with short deadlines."""
+    profile: dict[str, Any] = yaml.safe_load((PROFILES / "bundled.yaml").read_text())
+    return profile | {"deadlines": profile["deadlines"] | DEADLINES}
 
 
 def suite_with(mutant: str, part: Part) -> tuple[str, ...]:
