@@ -4,16 +4,17 @@ import asyncio
 import signal
 from typing import Any
 
+from conformance.cluster.embedded.node.network import second_address
 from conformance.cluster.embedded.node.runtime import Runtime, SandboxSpec, ServiceRule
 from tests.cluster.embedded.node_harness import ENV, PYTHON, container, outcome
 
 SERVE = (
     "import socket\n"
-    "s = socket.create_server(('0.0.0.0', 9000))\n"
+    "s = socket.create_server(('::', 9000), family=socket.AF_INET6, dualstack_ipv6=True)\n"
     "print('up', flush=True)\n"
     "while True:\n"
     "    c, peer = s.accept()\n"
-    "    c.sendall((socket.gethostname() + ' ' + peer[0]).encode())\n"
+    "    c.sendall((socket.gethostname() + ' ' + peer[0].removeprefix('::ffff:')).encode())\n"
     "    c.close()\n"
 )
 ASK = (
@@ -26,7 +27,7 @@ ASK = (
 
 
 async def make_pod(runtime: Runtime, ip: str) -> None:
-    await runtime.create_sandbox(SandboxSpec(uid=ip, hostname=f"pod-{ip.rpartition('.')[2]}", ip=ip))
+    await runtime.create_sandbox(SandboxSpec(uid=ip, hostname=host_of(ip), ip=ip, ip6=second_address(ip)))
 
 
 async def remove_pod(runtime: Runtime, ip: str) -> None:

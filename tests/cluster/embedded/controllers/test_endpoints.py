@@ -44,7 +44,7 @@ def test_ready_and_waiting_pods_stand_apart() -> None:
     subset = endpoints_of(item, [ready], [waiting])["subsets"][0]
     assert [address["ip"] for address in subset["addresses"]] == ["10.244.0.1"]
     assert [address["ip"] for address in subset["notReadyAddresses"]] == ["10.244.0.2"]
-    endpoints = slice_of(item, [ready], [waiting])["endpoints"]
+    endpoints = slice_of(item, [ready], [waiting], "IPv4")["endpoints"]
     assert [endpoint["conditions"]["ready"] for endpoint in endpoints] == [True, False]
 
 
