@@ -145,8 +145,8 @@ def _contradictions(scenario: Scenario) -> Iterable[Problem]:
 
 
 def _told_apart(scenario: Scenario, step: Step) -> Iterable[Problem]:
-    """Who decided is known by the client's address and the workload's port: by Service and by pod IP it is one
-    path, by pod IPv6 another."""
+    """Who decided is known by the client's address and the workload's port: by Service and by pod IP it is
+    one path, by pod IPv6 another."""
     claims: dict[tuple[object, ...], Expectation] = {}
     for item in step.expect:
         for port in item.ports if item.by or item.dry_run or item.audited else ():
@@ -175,7 +175,7 @@ def _unproven(scenario: Scenario) -> Iterable[Problem]:
 
 
 def _undeclared_ipv6(scenario: Scenario) -> Iterable[Problem]:
-    """Where pods have no IPv6 address, there is nothing to dial and nothing to put in: no case comes that far."""
+    """Where pods have no IPv6 address there is nothing to dial and nothing to put in: a case must say so."""
     if "ipv6" in scenario.features:
         return
     for step in scenario.steps:
