@@ -4,7 +4,6 @@ import asyncio
 import signal
 from typing import Any
 
-from conformance.cluster.embedded.node.network import second_address
 from conformance.cluster.embedded.node.runtime import Runtime, SandboxSpec, ServiceRule
 from tests.cluster.embedded.node_harness import ENV, PYTHON, container, outcome
 
@@ -26,8 +25,8 @@ ASK = (
 )
 
 
-async def make_pod(runtime: Runtime, ip: str) -> None:
-    await runtime.create_sandbox(SandboxSpec(uid=ip, hostname=host_of(ip), ip=ip, ip6=second_address(ip)))
+async def make_pod(runtime: Runtime, ip: str, ip6: str = "") -> None:
+    await runtime.create_sandbox(SandboxSpec(uid=ip, hostname=host_of(ip), ip=ip, ip6=ip6))
 
 
 async def remove_pod(runtime: Runtime, ip: str) -> None:

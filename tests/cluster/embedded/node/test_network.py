@@ -14,6 +14,7 @@ def test_pods_reach_each_other_and_see_each_others_address(node: Node, pod: str,
     assert node.run(cases.ask_from_node, ip=server, port=9000).startswith(host_of(server))
 
 
+@pytest.mark.usefixtures("ipv6")
 def test_pods_reach_each_other_by_their_second_addresses(node: Node, pod: str, server: str) -> None:
     there, here = second_address(server), second_address(pod)
     assert node.run(cases.ask, pod=pod, ip=there, port=9000) == f"{host_of(server)} {here}"

@@ -35,6 +35,7 @@ def test_every_backend_gets_connections(node: Node, server: str, pod: str) -> No
     assert [answer.split()[0] for answer in answers] == sorted([host_of(server), host_of(pod)])
 
 
+@pytest.mark.usefixtures("ipv6")
 def test_a_cluster_ip_of_the_second_family(node: Node, pod: str, server: str) -> None:
     there, here = second_address(server), second_address(pod)
     both = [["10.96.7.1", 80, [[server, 9000]]], ["fd00:10:96::71", 80, [[there, 9000]]]]
