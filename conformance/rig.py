@@ -171,7 +171,7 @@ class Rig:
 
     def why_not(self, features: Iterable[str]) -> str:
         """Why a case with these features cannot be asked here, whatever the profile says; empty: it can."""
-        without = sorted(pod.key for pod in self.pods.values() if not pod.address6)
+        without = sorted(str(ref) for ref, pod in self.pods.items() if not pod.address6)
         if "ipv6" in features and without:
             return f"ipv6: {len(without)} of {len(self.pods)} pods have no IPv6 address, {without[0]} for one"
         return ""

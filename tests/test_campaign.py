@@ -209,5 +209,5 @@ def test_ipv6_is_asked_where_the_pods_have_it(without: tuple[str, ...]) -> None:
     # Not skipped: a machine without IPv6 makes no run partial.
     assert asked == [four.id]
     assert told[0]["status"] == "unsupported"
-    assert told[0]["reason"] == "ipv6: 1 of 8 pods have no IPv6 address, legacy/sleep for one"
+    assert told[0]["reason"] == "ipv6: 1 of 8 pods have no IPv6 address, sleep.legacy for one"
     assert exit_code(told, [six.id, four.id]) == 0
