@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("--from", dest="source", required=True, metavar="WORKLOAD", help="sleep.foo")
     why.add_argument("--to", dest="target", required=True, metavar="SERVICE", help="tcp-echo.foo")
     why.add_argument("--port", required=True, type=int)
-    why.add_argument("--via", choices=["service", "pod"], default="service")
+    why.add_argument("--via", choices=["service", "pod", "pod6"], default="service")
     why.add_argument("--root-namespace", default="istio-system", metavar="NAME")
     why.add_argument("--trust-domain", default="cluster.local", metavar="NAME")
     why.add_argument("--format", choices=["text", "json"], default="text")

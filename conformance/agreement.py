@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from conformance.evidence import Outcome
-from conformance.foresight import LABELS, MESH, NAMES, connect, resolve
+from conformance.foresight import (
+    LABELS,
+    MESH,
+    NAMES,
+    connect,
+    pod_address,
+    pod_address6,
+    resolve,
+)
 from conformance.oracle import Decision, Invalid, RuleName, Shadow, Undecided, Verdict, decide, validate
 from conformance.reading import Problem
 from conformance.scenario import By, Change, ChangeKind, Document, DryRun, Expectation, Scenario, Step
@@ -133,6 +141,7 @@ class _Walk:
             service=found[0] if found else None,
             service_port=port,
             labels=self._labels[workload.ref],
+            address=pod_address6 if item.via == "pod6" else pod_address,
         )
         try:
             decision = decide(list(self._stored.values()), connection, MESH)

@@ -132,6 +132,10 @@ class Campaign:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
             raise RuntimeError("no rig is open")
+        if lacking := self.rig.why_not(scenario.features):
+            # Not a gap of the profile's: nobody can ask it here, and nothing is left open by that.
+            result = {"status": Status.UNSUPPORTED.value, "reason": lacking}
+            return case_line(scenario, worker=self.worker, result=result)
         if scenario.id == GENERATED:
             body = self._generate
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide or scenario.id == GENERATED):

@@ -66,7 +66,7 @@ def embedded_checks() -> list[Check]:
         return checks
     checks.append(envoy_check())
     checks.extend(
-        Check(name=step.step, ok=step.ok, found=step.error or "works", remedy=step.remedy)
+        Check(name=step.step, ok=step.ok, found=step.error or step.note or "works", remedy=step.remedy)
         for step in preflight()
     )
     return checks

@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.errors import InputError
 from conformance.family import FAMILY
-from conformance.foresight import connect, resolve
+from conformance.foresight import connect, pod_address, pod_address6, resolve
 from conformance.oracle import (
     Decision,
     Invalid,
@@ -24,6 +24,7 @@ from conformance.oracle import (
     validate,
 )
 from conformance.reading import Node, Problems, read_documents
+from conformance.scenario import VIA
 from conformance.topology import WORKLOADS, Names, Ref, Service, Workload, find_service
 
 __all__ = ["Explanation", "Question", "as_json", "as_text", "explain"]
@@ -41,7 +42,7 @@ class Question:
     via: str = "service"
 
     def __str__(self) -> str:
-        by_pod = " by pod address" if self.via == "pod" else ""
+        by_pod = VIA[self.via]
         return f"{self.source} -> {self.target}:{self.port}{by_pod}"
 
 
@@ -90,7 +91,13 @@ def explain(file: Path, question: Question, mesh: Mesh) -> Explanation:
     if not documents:
         raise InputError(f"{file}:1: there is no {' or '.join(KINDS)} in this file")
     connection = connect(
-        question.source, workload, port, service=service, service_port=question.port, names=names
+        question.source,
+        workload,
+        port,
+        service=service,
+        service_port=question.port,
+        names=names,
+        address=pod_address6 if question.via == "pod6" else pod_address,
     )
     decision, undecided = None, ""
     try:

@@ -21,6 +21,7 @@ __all__ = [
     "NAMES",
     "connect",
     "pod_address",
+    "pod_address6",
     "resolve",
     "service_account",
 ]
@@ -52,6 +53,10 @@ def pod_address(ref: Ref) -> str:
     return f"10.244.0.{10 + list(WORKLOADS).index(ref)}"
 
 
+def pod_address6(ref: Ref) -> str:
+    return f"fd00:10:244::{10 + list(WORKLOADS).index(ref):x}"
+
+
 def service_address(ref: Ref) -> str:
     found = find_service(ref)
     if found is None:
@@ -60,7 +65,13 @@ def service_address(ref: Ref) -> str:
 
 
 def resolve(value: Any, names: Names = NAMES) -> Any:
-    return placeholders.resolve(value, names=names, pod_address=pod_address, service_address=service_address)
+    return placeholders.resolve(
+        value,
+        names=names,
+        pod_address=pod_address,
+        pod_address6=pod_address6,
+        service_address=service_address,
+    )
 
 
 def connect(

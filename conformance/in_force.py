@@ -119,5 +119,5 @@ def _connection(rig: Rig, hand: Hand, lane: Lane) -> Connection:
         service_port=lane.port,
         labels=hand.labels(lane.workload),
         names=rig.names,
-        address=lambda ref: rig.pods[ref].address,
+        address=lambda ref: rig.pods[ref].address_of(lane.via),
     )

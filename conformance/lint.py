@@ -56,6 +56,7 @@ def lint(root: Path = SCENARIOS, catalogue: Path = CATALOGUE, functions: Path | 
         found += _contradictions(scenario)
         found += _unproven(scenario)
         found += _idle_documents(scenario)
+        found += _undeclared_ipv6(scenario)
         found += _unknown_policies(scenario)
     for file in sorted(root.glob("*/*.yaml")):
         found += _booleans(file)
@@ -144,11 +145,13 @@ def _contradictions(scenario: Scenario) -> Iterable[Problem]:
 
 
 def _told_apart(scenario: Scenario, step: Step) -> Iterable[Problem]:
-    """Who decided is known by client and workload port: by Service and by pod address it is one path."""
+    """Who decided is known by the client's address and the workload's port: by Service and by pod IP it is
+    one path, by pod IPv6 another."""
     claims: dict[tuple[object, ...], Expectation] = {}
     for item in step.expect:
         for port in item.ports if item.by or item.dry_run or item.audited else ():
-            path = (item.source, item.workload().ref, item.workload_port(port), item.dataplane)
+            ipv6 = item.via == "pod6"
+            path = (item.source, item.workload().ref, item.workload_port(port), ipv6, item.dataplane)
             first = claims.setdefault(path, item)
             if _claim(first) != _claim(item):
                 message = f"{item.source} -> {item.workload().ref}:{path[2]} stands here with another `by`"
@@ -169,6 +172,19 @@ def _unproven(scenario: Scenario) -> Iterable[Problem]:
         if effective and step.refused is None and step.warnings is None:
             message = f"nobody looks at what `{step.change.describe()}` does: no expectation follows"
             yield _problem(scenario, message, line=step.line)
+
+
+def _undeclared_ipv6(scenario: Scenario) -> Iterable[Problem]:
+    """Where pods have no IPv6 address there is nothing to dial and nothing to put in: a case must say so."""
+    if "ipv6" in scenario.features:
+        return
+    for step in scenario.steps:
+        for item in step.expect:
+            if item.via == "pod6":
+                yield _problem(scenario, "`via: pod6` needs the feature ipv6", line=item.line)
+    for document in scenario.documents:
+        if "${ip6:" in str(document.body):
+            yield _problem(scenario, "${ip6:...} needs the feature ipv6", line=document.line)
 
 
 def _idle_documents(scenario: Scenario) -> Iterable[Problem]:

@@ -14,7 +14,12 @@ TOKEN = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 
 
 def resolve(
-    value: Any, *, names: Names, pod_address: Callable[[Ref], str], service_address: Callable[[Ref], str]
+    value: Any,
+    *,
+    names: Names,
+    pod_address: Callable[[Ref], str],
+    pod_address6: Callable[[Ref], str],
+    service_address: Callable[[Ref], str],
 ) -> Any:
     """The value with every text in it, keys included, filled in. `$${` stands for a literal `${`.
 
@@ -27,6 +32,8 @@ def resolve(
         head, _, rest = text.partition(":")
         if head == "ip":
             return pod_address(Ref.parse(rest))
+        if head == "ip6":
+            return pod_address6(Ref.parse(rest))
         if head == "clusterip":
             return service_address(Ref.parse(rest))
         if text == "root":

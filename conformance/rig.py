@@ -38,13 +38,18 @@ Processes = tuple[str, dict[str, tuple[str, int]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A workload's pod. `address` is its IP; `namespace` the real one."""
+    """A workload's pod. `address` is its IP, `address6` its IPv6 one or empty; `namespace` the real one."""
 
     name: str
     namespace: str
     address: str
     sidecar: bool
     labels: Mapping[str, str]
+    address6: str = ""
+
+    def address_of(self, via: str) -> str:
+        """Its address on a path of that kind: a connection has one family at both ends."""
+        return self.address6 if via == "pod6" else self.address
 
     @property
     def key(self) -> str:
@@ -63,10 +68,17 @@ def pods_by_workload(names: Names, pods: list[dict[str, Any]], profile: Profile)
                 name=metadata["name"],
                 namespace=metadata["namespace"],
                 address=pod["status"]["podIP"],
+                address6=next((ip for ip in pod_ips(pod) if ":" in ip), ""),
                 sidecar=has_sidecar(pod, profile.sidecar_container),
                 labels=labels,
             )
     return found
+
+
+def pod_ips(pod: Mapping[str, Any]) -> list[str]:
+    """All addresses of a pod, the primary one first."""
+    status = pod["status"]
+    return [str(entry["ip"]) for entry in status.get("podIPs") or [{"ip": status["podIP"]}]]
 
 
 class Rig:
@@ -154,9 +166,16 @@ class Rig:
 
     def host(self, target: Ref, via: str) -> str:
         """What a prober connects to: the pod's address, or the Service's name."""
-        if via == "pod":
-            return self.pods[target].address
+        if via != "service":
+            return self.pods[target].address_of(via)
         return f"{target.name}.{self.names.real(target.namespace)}"
+
+    def why_not(self, features: Iterable[str]) -> str:
+        """Why a case with these features cannot be asked here, whatever the profile says; empty: it can."""
+        without = sorted(str(ref) for ref, pod in self.pods.items() if not pod.address6)
+        if "ipv6" in features and without:
+            return f"ipv6: {len(without)} of {len(self.pods)} pods have no IPv6 address, {without[0]} for one"
+        return ""
 
     def session(self, ref: Ref) -> Session:
         """The prober in that workload. Raises ProbeError where it cannot be started."""

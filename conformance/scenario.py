@@ -16,6 +16,7 @@ from conformance.topology import WORKLOADS, Ref, Workload, find_service
 
 __all__ = [
     "FEATURES",
+    "VIA",
     "By",
     "Change",
     "ChangeKind",
@@ -41,10 +42,13 @@ FEATURES: Mapping[str, str] = {
     "custom": "action CUSTOM with the external authorizers that docs/writing-a-scenario.md names",
     "own-control-plane": "the control plane may be stopped by the suite",
     "proxy-admin": "a sidecar's administration can be asked from its own container",
-    "ipv6": "pods have IPv6 addresses",
+    "ipv6": "pods have IPv6 addresses; where those of the run have none, its cases are unsupported",
     "trust-domain-alias": "alias.example is an alias of the mesh's trust domain",
     "sni": "connection.sni of TLS traffic",
 }
+
+# What a client connects to, and how a path is told by it.
+VIA: Mapping[str, str] = {"service": "", "pod": " by pod IP", "pod6": " by pod IPv6"}
 
 
 class Level(Enum):
@@ -109,7 +113,7 @@ class Expectation:
     target: Ref
     ports: tuple[int, ...]
     outcome: Outcome
-    via: str = "service"  # service | pod
+    via: str = "service"  # of VIA
     by: By | None = None
     dry_run: DryRun | None = None
     audited: By | None = None  # by which AUDIT policy; its own `policy` None = by none

@@ -13,6 +13,7 @@ from conformance.family import FAMILY, Row, expand
 from conformance.reading import Node, Problem, Problems, read_documents
 from conformance.scenario import (
     FEATURES,
+    VIA,
     By,
     Change,
     ChangeKind,
@@ -48,7 +49,7 @@ CHANGES = {"apply", "delete", "label", "patch", "restart", "read"}
 EXPECTATION_KEYS = {"from", "to", "ports", "outcome", "via", "by", "dry_run", "audited", "dataplane"}
 PLACEHOLDER = re.compile(r"(?<!\$)\$\{([^}]*)\}")
 PLACEHOLDER_FORMS = re.compile(
-    r"(foo|bar|legacy)(:head|:tail)?|root|run|(ip|clusterip):(?P<ref>[a-z0-9-]+\.(foo|bar|legacy))"
+    r"(foo|bar|legacy)(:head|:tail)?|root|run|(ip6?|clusterip):(?P<ref>[a-z0-9-]+\.(foo|bar|legacy))"
 )
 
 
@@ -299,7 +300,7 @@ def _expectation(node: Node) -> Expectation | None:
         return None
     source = _workload(node, node.text("from"))
     target = _ref(node, node.text("to"))
-    via = node.choice("via", ("service", "pod"), default="service")
+    via = node.choice("via", tuple(VIA), default="service")
     ports = node.child("ports")
     numbers = ports.value if ports else None
     if not isinstance(numbers, list) or not numbers or not all(type(port) is int for port in numbers):

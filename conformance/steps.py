@@ -81,6 +81,7 @@ class Hand:
             value,
             names=rig.names,
             pod_address=lambda ref: rig.pods[ref].address,
+            pod_address6=lambda ref: rig.pods[ref].address6,
             service_address=lambda ref: rig.services[ref],
         )
 

@@ -11,7 +11,7 @@ from conformance.errors import ProbeError
 from conformance.evidence import Kind, Observation, Outcome
 from conformance.probe.session import Request
 from conformance.rig import Rig
-from conformance.scenario import Expectation, Scenario
+from conformance.scenario import VIA, Expectation, Scenario
 from conformance.topology import SERVER_FIRST_PORTS, Ref
 from conformance.verdict import Expected
 
@@ -32,8 +32,7 @@ class Lane:
     workload_port: int
 
     def __str__(self) -> str:
-        by_ip = " by pod IP" if self.via == "pod" else ""
-        return f"{self.source} -> {self.target}:{self.port}{by_ip}"
+        return f"{self.source} -> {self.target}:{self.port}{VIA[self.via]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ def sweep(rig: Rig, targets: Sequence[Lane]) -> list[Probed]:
 
 def path_of(rig: Rig, lane: Lane) -> Path:
     """What the access book counts a lane's connections under."""
-    return str(lane.workload), rig.pods[lane.source].address, lane.workload_port
+    return str(lane.workload), rig.pods[lane.source].address_of(lane.via), lane.workload_port
 
 
 def _probed(rig: Rig, lane: Lane, nonce: str, line: str, seen: Observation) -> Probed:

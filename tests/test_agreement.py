@@ -49,6 +49,11 @@ metadata: {{name: v2-only}}
 spec: {{selector: {{matchLabels: {{version: v2}}}}, action: DENY, rules: [{{}}]}}
 ---
 apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: every-ipv6}}
+spec: {{action: DENY, rules: [{{from: [{{source: {{ipBlocks: ["::/0"]}}}}]}}]}}
+---
+apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {{name: strict}}
 spec: {{mtls: {{mode: STRICT}}}}
@@ -104,6 +109,12 @@ def found(root: Path, steps: str, features: str = "") -> list[str]:
         + "ports: [9000], outcome: succeeded}\n"
         + PATH
         + "ports: [9000], via: pod, outcome: rejected}",
+        # Both ends of a connection are of one family, and no block holds an address of the other.
+        "- apply: [every-ipv6]\n  expect:\n"
+        + PATH
+        + "ports: [9000], via: pod6, outcome: rejected, by: {policy: every-ipv6, rule: 0}}\n"
+        + PATH
+        + "ports: [9000], via: pod, outcome: succeeded}",
     ],
 )
 def test_agreement(tmp_path: Path, steps: str) -> None:

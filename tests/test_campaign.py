@@ -9,14 +9,25 @@ from pathlib import Path
 import pytest
 
 from conformance.absence import is_checked, judge_absence
-from conformance.campaign import check_reports
+from conformance.campaign import Campaign, Options, check_reports
 from conformance.deviations import KnownDeviation, check_deviations, deviate, stale
 from conformance.errors import InputError
 from conformance.profile import find_profile, load_profile
 from conformance.record import exit_code
+from conformance.rig import Pod, Rig
 from conformance.scenario_reader import load_scenarios
+from conformance.topology import WORKLOADS, Ref
 from tests import lines
 
+
+class OnlyPods(Rig):
+    """A rig of which nothing else is asked."""
+
+    def __init__(self, pods: dict[Ref, Pod]) -> None:
+        self.pods = pods
+
+
+PASSED = {"status": "passed", "reason": "so"}
 TODAY = date(2026, 5, 20)
 
 
@@ -170,3 +181,33 @@ def test_what_is_tried_where_it_is_unsupported(
     )
     scenario = replace(load_scenarios()[0], features=needs)
     assert is_checked(scenario, declared) is checked
+
+
+@pytest.mark.parametrize("without", [(), ("sleep.legacy",)])
+def test_ipv6_is_asked_where_the_pods_have_it(without: tuple[str, ...]) -> None:
+    pods = {
+        ref: Pod(
+            name=ref.name,
+            namespace=ref.namespace,
+            address="10.244.0.10",
+            address6="" if str(ref) in without else "fd00::a",
+            sidecar=True,
+            labels={},
+        )
+        for ref in WORKLOADS
+    }
+    campaign = Campaign(Options(), run="r1")
+    campaign.rig = OnlyPods(pods)
+    asked: list[str] = []
+    campaign._play = lambda scenario, *_: asked.append(scenario.id) or PASSED  # type: ignore[func-returns-value, method-assign]
+    six = next(each for each in campaign.scenarios if "ipv6" in each.features)
+    four = next(each for each in campaign.scenarios if not each.features)
+    told = [campaign.conduct(case) for case in (six, four)]
+    if not without:
+        assert asked == [six.id, four.id]
+        return
+    # Not skipped: a machine without IPv6 makes no run partial.
+    assert asked == [four.id]
+    assert told[0]["status"] == "unsupported"
+    assert told[0]["reason"] == "ipv6: 1 of 8 pods have no IPv6 address, sleep.legacy for one"
+    assert exit_code(told, [six.id, four.id]) == 0

@@ -80,6 +80,16 @@ def test_a_good_case(tmp_path: Path) -> None:
             "10: sleep.foo -> tcp-echo.foo:9001 stands here with another `by`",
         ),
         ("ports: [9000], outcome: succeeded", "ports: [9000], outcome: rejected", "the oracle disagrees"),
+        (
+            "ports: [9001], outcome",
+            "ports: [9001], via: pod6, outcome",
+            "`via: pod6` needs the feature ipv6",
+        ),
+        (
+            "rules: [{to:",
+            'rules: [{from: [{source: {ipBlocks: ["${ip6:sleep.foo}"]}}], to:',
+            "${ip6:...} needs the feature ipv6",
+        ),
     ],
 )
 def test_a_bad_case(tmp_path: Path, before: str, after: str, message: str) -> None:

@@ -135,12 +135,17 @@ def test_placeholders() -> None:
 
     def fill(value: object) -> object:
         return resolve(
-            value, names=names, pod_address=lambda ref: f"pod:{ref}", service_address=lambda ref: f"svc:{ref}"
+            value,
+            names=names,
+            pod_address=lambda ref: f"pod:{ref}",
+            pod_address6=lambda ref: f"pod6:{ref}",
+            service_address=lambda ref: f"svc:{ref}",
         )
 
     assert fill({"${foo}": ["${ip:sleep.foo}", "${clusterip:tcp-echo.bar}", 9000, None]}) == {
         "foo-rw1-uno": ["pod:sleep.foo", "svc:tcp-echo.bar", 9000, None]
     }
+    assert fill("${ip6:sleep.foo}/128") == "pod6:sleep.foo/128"
     assert fill("${root}/${run} $${foo}") == "mesh/r ${foo}"
 
 

@@ -88,6 +88,7 @@ class Pool:
             value,
             names=self.names(slot),
             pod_address=lambda ref: self.rig.pods[placed(ref)].address,
+            pod_address6=lambda ref: self.rig.pods[placed(ref)].address6,
             service_address=lambda ref: self.rig.services[placed(ref)],
         )
 

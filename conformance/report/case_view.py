@@ -11,6 +11,7 @@ import yaml
 
 from conformance.report.timeline import Drawing, timeline
 from conformance.report.truth_table import PathRow, Table, looks, path_rows, truth_table
+from conformance.scenario import VIA
 
 __all__ = ["DASH", "CaseView", "StepView", "anchor_of", "as_yaml", "case_views", "milliseconds"]
 
@@ -116,8 +117,7 @@ def _control(name: str, control: Line) -> tuple[str, bool, str, tuple[str, ...]]
         landed = "landed" if barrier["landed"] else "NOT proven to have landed"
         text += f"; deletion {landed}: {barrier['detail']}"
     probes = tuple(
-        f"{probe['from']} → {probe['to']}:{probe['port']}{' by pod IP' if probe['via'] == 'pod' else ''}: "
-        f"{probe['described']}"
+        f"{probe['from']} → {probe['to']}:{probe['port']}{VIA.get(probe['via'], '')}: {probe['described']}"
         for probe in control["probes"]
     )
     return name, bool(control["held"]), text, probes
@@ -127,7 +127,7 @@ def _strip(steps: Sequence[StepView], case: Line) -> tuple[tuple[str, str, str],
     found = []
     for step in steps:
         for row in looks(step.table):
-            by_ip = " by pod IP" if row.via == "pod" else ""
+            by_ip = VIA.get(row.via, "")
             words = f"{row.source} → {row.target}:{row.port}{by_ip}: expected {row.expected}, {row.observed}"
             found.append((row.look, row.anchor, words))
         if not step.rows and step.line["api"]:

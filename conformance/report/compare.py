@@ -12,6 +12,7 @@ from conformance.report.page import environment, instant, page_html
 from conformance.report.result import result_of
 from conformance.report.summary import markdown_text
 from conformance.report.truth_table import WORDS
+from conformance.scenario import VIA
 
 __all__ = ["Change", "Comparison", "compare", "compare_html", "compare_markdown", "compare_text"]
 
@@ -74,7 +75,7 @@ def _closing(old: Line, new: Line) -> list[Change]:
     changes = []
     for path, ends in after.items():
         if path in before and before[path] != ends:
-            by_ip = " by pod IP" if path[4] == "pod" else ""
+            by_ip = VIA.get(path[4], "")
             where = f"step {path[0]}, {path[1]} -> {path[2]}:{path[3]}{by_ip}"
             said = f"{' or '.join(sorted(before[path]))} before, {' or '.join(sorted(ends))} now"
             changes.append(Change(case=new["id"], what=f"{where}: {said}"))

@@ -15,6 +15,7 @@ from conformance.report.figures import (
     requirement_statuses,
     spreads,
 )
+from conformance.scenario import VIA
 
 __all__ = ["case_text", "summary_text"]
 
@@ -78,8 +79,7 @@ def _telling(probes: Sequence[Line]) -> list[Line]:
 
 
 def _path(probe: Line) -> str:
-    by_ip = " by pod IP" if probe["via"] == "pod" else ""
-    return f"{probe['from']} -> {probe['to']}:{probe['port']}{by_ip}"
+    return f"{probe['from']} -> {probe['to']}:{probe['port']}{VIA.get(probe['via'], '')}"
 
 
 def _probe_text(probe: Line) -> str:

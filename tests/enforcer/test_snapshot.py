@@ -356,6 +356,15 @@ def test_a_service_of_the_mesh_is_reached_by_mutual_tls_as_its_endpoints_identit
     assert chain.filter_chain_match.destination_port.value == 80
 
 
+def test_a_service_of_two_families_is_reached_by_mutual_tls_in_each() -> None:
+    made = world(service(clusterIPs=["10.96.0.9", "fd00:10:96::9"]), kind="Service")
+    [chain] = [item for item in listeners(snapshot(made))["outbound"].filter_chains if item.name == ECHO]
+    prefixes = [
+        (each.address_prefix, each.prefix_len.value) for each in chain.filter_chain_match.prefix_ranges
+    ]
+    assert prefixes == [("10.96.0.9", 32), ("fd00:10:96::9", 128)]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

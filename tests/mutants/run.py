@@ -36,7 +36,7 @@ def main() -> int:
     from enforcer.__main__ import main as enforcer
     from tests.mutants import seams
 
-    for module in ("policies", "trial", "scope", "life", "peers", "admission", "custom"):
+    for module in ("policies", "trial", "scope", "life", "peers", "families", "admission", "custom"):
         importlib.import_module(f"tests.mutants.{module}")
     seams.MUTANTS[name]()
     return enforcer(arguments)

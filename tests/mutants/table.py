@@ -149,6 +149,9 @@ BROKEN: tuple[Broken, ...] = (
     broken("IP-02", "negated_addresses_forgotten", "ip/02"),
     broken("IP-03", "remote_address_unknown", "ip/03"),
     broken("IP-04", "destination_address_ignored", "ip/04"),
+    broken("IP-05", "ipv6_not_captured", "ip/05-ipv6-ports or ip/05-ipv6-identity"),
+    broken("IP-05", "ipv6_blocks_ignored", "ip/05-ipv6-blocks or ip/05-ipv6-remote or ip/05-ipv6-dest"),
+    broken("IP-05", "everybody_of_any_family", "ip/05-ipv6-families"),
     broken("WHEN-01", "server_name_wildcards_literal", "when/01"),
     broken("WHEN-01", "absent_server_name_is_any", "when/01-any-sni"),
     broken("WHEN-02", "demands_are_alternatives", "when/02"),
@@ -247,7 +250,7 @@ IMPLIED: tuple[Implied, ...] = (
 )
 
 NOT_YET: Mapping[str, str] = dict.fromkeys(
-    (*("DOC-17", "PLAIN-06", "IP-05"),),
+    (*("DOC-17", "PLAIN-06"),),
     "not yet",
 )
 

@@ -28,7 +28,13 @@ class EmbeddedCluster:
     @property
     def description(self) -> str:
         """One line for reports."""
-        return f"embedded cluster of this suite, API on 127.0.0.1:{self._node.port}"
+        families = "IPv4 only" if self.no_ipv6 else "IPv4 and IPv6"
+        return f"embedded cluster of this suite, API on 127.0.0.1:{self._node.port}, {families}"
+
+    @property
+    def no_ipv6(self) -> str:
+        """Why pods have no IPv6 address; empty where they have one."""
+        return str(self._node.ready["no_ipv6"])
 
     def alive(self) -> bool:
         """Whether the node still runs."""

@@ -68,8 +68,11 @@ async def serve(sockets: NodeSockets, runtime_socket: socket.socket) -> None:
     client = ApiClient(socket=state / "api.sock", token=component_token)
     runtime = Runtime(runtime_socket)
     informers = SharedInformers(client)
-    kubelet = Kubelet(client=client, informers=informers, runtime=runtime)
-    app = create_app(storage=storage, authenticator=authenticator, admission=admission, streams=kubelet)
+    ipv6 = not sockets.no_ipv6
+    kubelet = Kubelet(client=client, informers=informers, runtime=runtime, ipv6=ipv6)
+    app = create_app(
+        storage=storage, authenticator=authenticator, admission=admission, streams=kubelet, ipv6=ipv6
+    )
 
     # handler_cancellation: a watch or a log stream ends with its client, not at its next write.
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from conformance.cluster.embedded.node.network import second_address
 from tests.cluster.embedded import node_cases as cases
 from tests.cluster.embedded.live import Live, Space, make_space, start_live
 from tests.cluster.embedded.node_harness import Node, start
@@ -28,7 +29,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
 @pytest.fixture
 def pod(node: Node) -> Iterator[str]:
     ip = f"10.244.0.{next(_numbers)}"
-    node.run(cases.make_pod, ip=ip)
+    node.run(cases.make_pod, ip=ip, ip6="" if node.no_ipv6 else second_address(ip))
     yield ip
     node.run(cases.remove_pod, ip=ip)
 
@@ -36,10 +37,17 @@ def pod(node: Node) -> Iterator[str]:
 @pytest.fixture
 def server(node: Node) -> Iterator[str]:
     ip = f"10.244.0.{next(_numbers)}"
-    node.run(cases.make_pod, ip=ip)
+    node.run(cases.make_pod, ip=ip, ip6="" if node.no_ipv6 else second_address(ip))
     node.run(cases.serve, ip=ip)
     yield ip
     node.run(cases.remove_pod, ip=ip)
+
+
+@pytest.fixture
+def ipv6(node: Node) -> None:
+    """For tests that need it: skips them with the node's reason where there is none."""
+    if node.no_ipv6:
+        pytest.skip(f"no IPv6 here: {node.no_ipv6}")
 
 
 @pytest.fixture

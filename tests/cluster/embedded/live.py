@@ -39,6 +39,8 @@ class Live:
 
     starter: subprocess.Popen[str]
     pid: int
+    no_ipv6: str
+    """Why its pods have no IPv6 address; empty: they have."""
     kubeconfig: Path
     api: Any
 
@@ -92,9 +94,9 @@ def start_live(*, user: int | None = None, environment: Mapping[str, str] | None
     assert starter.stdout is not None
     line = starter.stdout.readline()
     assert line, "the cluster did not start"
-    pid, kubeconfig = line.split()
+    pid, kubeconfig, no_ipv6 = json.loads(line)
     api = kubernetes.config.new_client_from_config(kubeconfig)
-    return Live(starter=starter, pid=int(pid), kubeconfig=Path(kubeconfig), api=api)
+    return Live(starter=starter, pid=pid, no_ipv6=no_ipv6, kubeconfig=Path(kubeconfig), api=api)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

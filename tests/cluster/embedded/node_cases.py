@@ -9,11 +9,11 @@ from tests.cluster.embedded.node_harness import ENV, PYTHON, container, outcome
 
 SERVE = (
     "import socket\n"
-    "s = socket.create_server(('0.0.0.0', 9000))\n"
+    "s = socket.create_server(('::', 9000), family=socket.AF_INET6, dualstack_ipv6=True)\n"
     "print('up', flush=True)\n"
     "while True:\n"
     "    c, peer = s.accept()\n"
-    "    c.sendall((socket.gethostname() + ' ' + peer[0]).encode())\n"
+    "    c.sendall((socket.gethostname() + ' ' + peer[0].removeprefix('::ffff:')).encode())\n"
     "    c.close()\n"
 )
 ASK = (
@@ -25,8 +25,8 @@ ASK = (
 )
 
 
-async def make_pod(runtime: Runtime, ip: str) -> None:
-    await runtime.create_sandbox(SandboxSpec(uid=ip, hostname=f"pod-{ip.rpartition('.')[2]}", ip=ip))
+async def make_pod(runtime: Runtime, ip: str, ip6: str = "") -> None:
+    await runtime.create_sandbox(SandboxSpec(uid=ip, hostname=host_of(ip), ip=ip, ip6=ip6))
 
 
 async def remove_pod(runtime: Runtime, ip: str) -> None:

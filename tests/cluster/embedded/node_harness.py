@@ -1,6 +1,7 @@
 """A control plane that does what a test asks: each line on its host socket names a coroutine to run there.
 
-`python -m tests.cluster.embedded.node_harness` starts such a node, prints its port and process id, and lives
+`python -m tests.cluster.embedded.node_harness` starts such a node, prints its port, its process id and why it
+has no IPv6, and lives
 until its standard input ends.
 """
 
@@ -58,6 +59,8 @@ async def _serve(sockets: NodeSockets, control: socket.socket) -> None:
 class Node:
     port: int
     pid: int
+    no_ipv6: str
+    """Why pods have no IPv6 address here; empty: they have."""
     starter: "subprocess.Popen[str]"
 
     def run(self, coroutine_function: Any, **arguments: Any) -> Any:
@@ -91,8 +94,8 @@ def start(*, user: int | None = None) -> Node:
     assert starter.stdout is not None
     line = starter.stdout.readline()
     assert line, "the node did not start"
-    port, pid = line.split()
-    return Node(port=int(port), pid=int(pid), starter=starter)
+    port, pid, no_ipv6 = json.loads(line)
+    return Node(port=port, pid=pid, no_ipv6=no_ipv6, starter=starter)
 
 
 # What the tests' coroutines say often --------------------------------------------------------------------
@@ -122,5 +125,5 @@ async def outcome(process: Process, *, send: bytes | None = None) -> list[Any]:
 
 if __name__ == "__main__":
     with start_node(entry="tests.cluster.embedded.node_harness:main") as running:
-        print(running.port, running.pid, flush=True)
+        print(json.dumps([running.port, running.pid, running.ready["no_ipv6"]]), flush=True)
         sys.stdin.read()

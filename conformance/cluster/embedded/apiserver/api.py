@@ -65,9 +65,15 @@ _SUBRESOURCES: dict[str, Room] = {
 
 
 def create_app(
-    *, storage: Storage, authenticator: Authenticator, admission: Admission, streams: PodStreams
+    *,
+    storage: Storage,
+    authenticator: Authenticator,
+    admission: Admission,
+    streams: PodStreams,
+    ipv6: bool = False,
 ) -> web.Application:
     """The application for every socket of the API server. What the storage holds already is served.
+    `ipv6`: Services can have addresses of that family, too.
 
     Run it with `AppRunner(app, handler_cancellation=True)`, so that a watch ends with its client at once.
     """
@@ -79,6 +85,7 @@ def create_app(
         authenticator=authenticator,
         admission=admission,
         streams=streams,
+        ipv6=ipv6,
     )
 
     async def handle(request: web.Request) -> web.StreamResponse:

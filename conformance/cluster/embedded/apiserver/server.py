@@ -23,6 +23,7 @@ class Server:
     authenticator: Authenticator
     admission: Admission
     streams: PodStreams
+    ipv6: bool = False
 
     def objects(self, resource: str) -> Iterator[Object]:
         """All of `plural.group`: what RBAC and admission read."""

@@ -160,7 +160,7 @@ def _store(server: Server, call: Call, obj: Object, live: Object | None) -> Obje
     )
     obj = {**obj, "metadata": tidy(obj["metadata"])}
     if resource.key == "services" and not call.target.subresource:
-        obj, errors = assign_addresses(obj, server.objects("services"))
+        obj, errors = assign_addresses(obj, server.objects("services"), live=live, ipv6=server.ipv6)
         if errors:
             raise invalid(resource.kind, obj["metadata"]["name"], errors)
     if resource.key == CRDS and call.target.subresource != "status":

@@ -1,6 +1,6 @@
-"""Services to endpoints: the addresses of the ready pods that a Service selects."""
+"""Services to endpoints: the addresses of the ready pods that a Service selects, by address family."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from conformance.cluster.embedded.client import ApiClient, ApiClientError
@@ -8,17 +8,22 @@ from conformance.cluster.embedded.controllers.deployment_status import is_ready
 from conformance.cluster.embedded.controllers.deployments import is_active, name_of
 from conformance.cluster.embedded.controllers.queue import WorkQueue
 from conformance.cluster.embedded.controllers.shared import PODS, SERVICES, SharedInformers
+from conformance.cluster.embedded.kubelet.hosts import pod_addresses
 
 Object = dict[str, Any]
 Name = tuple[str, str]
 
+FAMILIES = ("IPv4", "IPv6")
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+
 
 class EndpointsController:
-    """Keeps one Endpoints and one EndpointSlice for each Service with a selector."""
+    """Keeps the Endpoints and the EndpointSlices of each Service with a selector."""
 
     def __init__(self, client: ApiClient, informers: SharedInformers) -> None:
         self._client = client
         self._queue = WorkQueue[Name]("endpoints", self._reconcile)
+        self._written: set[tuple[Name, str]] = set()  # slices: (Service, family)
         self._services = informers.watch(SERVICES, self._service_changed)
         self._pods = informers.watch(PODS, self._pod_changed)
 
@@ -41,7 +46,7 @@ class EndpointsController:
         service = self._services.cache.get(key)
         if service is None:
             await self._delete(f"/api/v1/namespaces/{namespace}/endpoints/{name}")
-            await self._delete(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{name}")
+            await self._delete_slices(key, FAMILIES)
             return
         selector = service["spec"].get("selector")
         if not selector:
@@ -58,10 +63,17 @@ class EndpointsController:
         await self._write(
             f"/api/v1/namespaces/{namespace}/endpoints", endpoints_of(service, serving, waiting)
         )
-        await self._write(
-            f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
-            slice_of(service, serving, waiting),
-        )
+        families = families_of(service)
+        for family in families:
+            self._written.add((key, family))
+            await self._write(SLICES.format(namespace=namespace), slice_of(service, serving, waiting, family))
+        await self._delete_slices(key, [family for family in FAMILIES if family not in families])
+
+    async def _delete_slices(self, key: Name, families: Iterable[str]) -> None:
+        for family in families:
+            if (key, family) in self._written:
+                self._written.discard((key, family))
+                await self._delete(f"{SLICES.format(namespace=key[0])}/{slice_name(key[1], family)}")
 
     async def _write(self, path: str, item: Object) -> None:
         name = item["metadata"]["name"]
@@ -95,6 +107,16 @@ def selects(selector: dict[str, str], pod: Object) -> bool:
 def has_address(pod: Object) -> bool:
     """Whether the pod can be an endpoint at all."""
     return is_active(pod) and bool(pod.get("status", {}).get("podIP"))
+
+
+def families_of(service: Object) -> Sequence[str]:
+    """IPv4, IPv6 or both, the Service's first choice first."""
+    return service["spec"].get("ipFamilies") or FAMILIES[:1]
+
+
+def slice_name(service: str, family: str) -> str:
+    """No Service's name has a dot, so no two slices have one name."""
+    return service if family == "IPv4" else f"{service}.ipv6"
 
 
 def target_port(port: Object, pods: Iterable[Object]) -> int | None:
@@ -136,16 +158,18 @@ def pod_reference(pod: Object) -> Object:
 
 
 def endpoints_of(service: Object, serving: list[Object], waiting: list[Object]) -> Object:
-    """The Endpoints object of a Service."""
+    """The Endpoints object of a Service: addresses of its first family, as on Kubernetes."""
+    family = families_of(service)[0]
 
     def addresses(pods: list[Object]) -> list[Object]:
         return [
             {
-                "ip": pod["status"]["podIP"],
+                "ip": ip,
                 "nodeName": pod["spec"].get("nodeName", "embedded"),
                 "targetRef": pod_reference(pod),
             }
             for pod in pods
+            for ip in pod_addresses(pod, [family])
         ]
 
     subset: Object = {"ports": ports_of(service, serving + waiting)}
@@ -158,28 +182,29 @@ def endpoints_of(service: Object, serving: list[Object], waiting: list[Object]) 
     return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets}
 
 
-def slice_of(service: Object, serving: list[Object], waiting: list[Object]) -> Object:
-    """The EndpointSlice of a Service."""
+def slice_of(service: Object, serving: list[Object], waiting: list[Object], family: str) -> Object:
+    """The EndpointSlice of a Service for an address family."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     endpoints = [
         {
-            "addresses": [pod["status"]["podIP"]],
+            "addresses": [ip],
             "conditions": {"ready": ready, "serving": ready, "terminating": False},
             "nodeName": pod["spec"].get("nodeName", "embedded"),
             "targetRef": pod_reference(pod),
         }
         for pods, ready in ((serving, True), (waiting, False))
         for pod in pods
+        for ip in pod_addresses(pod, [family])
     ]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": name,
+            "name": slice_name(name, family),
             "namespace": namespace,
             "labels": {"kubernetes.io/service-name": name},
         },
-        "addressType": "IPv4",
+        "addressType": family,
         "endpoints": endpoints,
         "ports": ports_of(service, serving + waiting),
     }

@@ -12,6 +12,7 @@ Lookup = Callable[[str, str], Awaitable[Mapping[str, bytes] | None]]
 
 NODE_NAME = "embedded"
 NODE_IP = "169.254.1.1"
+NODE_IP6 = "fd00:10:244::1"
 SERVICE_ENVIRONMENT = {
     "KUBERNETES_SERVICE_HOST": "10.96.0.1",
     "KUBERNETES_SERVICE_PORT": "443",
@@ -34,6 +35,8 @@ class PodFacts:
 
     pod: Object
     ip: str
+    ip6: str = ""
+    """Empty where the node has no IPv6."""
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
@@ -128,9 +131,9 @@ def field_value(path: str, facts: PodFacts) -> str:
         "spec.nodeName": spec.get("nodeName") or NODE_NAME,
         "spec.serviceAccountName": spec.get("serviceAccountName") or "default",
         "status.podIP": facts.ip,
-        "status.podIPs": facts.ip,
+        "status.podIPs": f"{facts.ip},{facts.ip6}" if facts.ip6 else facts.ip,
         "status.hostIP": NODE_IP,
-        "status.hostIPs": NODE_IP,
+        "status.hostIPs": f"{NODE_IP},{NODE_IP6}" if facts.ip6 else NODE_IP,
     }
     if path not in known:
         raise ConfigError(f"unsupported fieldPath: {path}")

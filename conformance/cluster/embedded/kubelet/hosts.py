@@ -19,7 +19,7 @@ class HostsFile:
     """The hosts file of one pod, and what stands in it."""
 
     pod: Object
-    ip: str
+    ips: Sequence[str]
     path: Path
     text: str
 
@@ -33,11 +33,11 @@ class HostsFiles:
         self._files: dict[str, HostsFile] = {}
         self._dirty = asyncio.Event()
 
-    def add(self, pod: Object, ip: str, path: Path) -> None:
+    def add(self, pod: Object, ips: Sequence[str], path: Path) -> None:
         """Write a pod's file and keep it true until it is removed."""
-        text = hosts_text(pod, ip, self._addresses())
+        text = hosts_text(pod, ips, self._addresses())
         write_hosts(path, text)
-        self._files[pod["metadata"]["uid"]] = HostsFile(pod=pod, ip=ip, path=path, text=text)
+        self._files[pod["metadata"]["uid"]] = HostsFile(pod=pod, ips=ips, path=path, text=text)
 
     def remove(self, uid: str) -> None:
         """Forget a pod's file."""
@@ -59,10 +59,10 @@ class HostsFiles:
             self._dirty.clear()
             addresses = self._addresses()
             for uid, file in self._files.items():
-                text = hosts_text(file.pod, file.ip, addresses)
+                text = hosts_text(file.pod, file.ips, addresses)
                 if text != file.text:
                     write_hosts(file.path, text)
-                    self._files[uid] = HostsFile(pod=file.pod, ip=file.ip, path=file.path, text=text)
+                    self._files[uid] = HostsFile(pod=file.pod, ips=file.ips, path=file.path, text=text)
 
     def _addresses(self) -> list[tuple[str, str, list[str]]]:
         return service_addresses(self._services.values(), list(self._pods.values()))
@@ -78,7 +78,7 @@ def service_addresses(services: Iterable[Object], pods: Sequence[Object]) -> lis
         metadata, spec = service["metadata"], service.get("spec") or {}
         cluster_ip = spec.get("clusterIP")
         if cluster_ip and cluster_ip != "None":
-            addresses = [cluster_ip]
+            addresses = list(spec.get("clusterIPs") or [cluster_ip])
         elif cluster_ip == "None" and spec.get("selector"):
             addresses = sorted(headless_addresses(metadata["namespace"], spec, pods))
         else:
@@ -105,11 +105,18 @@ def headless_addresses(namespace: str, spec: Object, pods: Iterable[Object]) -> 
             for condition in status.get("conditions") or ()
         )
         if (ready or everyone) and all(labels.get(key) == value for key, value in selector.items()):
-            addresses.append(status["podIP"])
+            addresses += pod_addresses(pod, spec.get("ipFamilies") or ("IPv4",))
     return addresses
 
 
-def hosts_text(pod: Object, ip: str, services: Iterable[tuple[str, str, list[str]]]) -> str:
+def pod_addresses(pod: Object, families: Sequence[str]) -> list[str]:
+    """A pod's addresses of these families, in their order."""
+    status = pod["status"]
+    listed = [entry["ip"] for entry in status.get("podIPs") or [{"ip": status["podIP"]}]]
+    return [ip for family in families for ip in listed if (":" in ip) is (family == "IPv6")]
+
+
+def hosts_text(pod: Object, ips: Sequence[str], services: Iterable[tuple[str, str, list[str]]]) -> str:
     """The hosts file of a pod."""
     spec = pod["spec"]
     namespace = pod["metadata"]["namespace"]
@@ -117,7 +124,7 @@ def hosts_text(pod: Object, ip: str, services: Iterable[tuple[str, str, list[str
     names = [hostname]
     if spec.get("subdomain"):
         names.insert(0, f"{hostname}.{spec['subdomain']}.{namespace}.svc.{CLUSTER_DOMAIN}")
-    lines = [HEADER, f"{ip}\t{' '.join(names)}\n"]
+    lines = [HEADER, *(f"{ip}\t{' '.join(names)}\n" for ip in ips)]
     for service_namespace, name, addresses in services:
         full = f"{name}.{service_namespace}.svc.{CLUSTER_DOMAIN}"
         short = f"{name}.{service_namespace} {name}.{service_namespace}.svc"

@@ -79,6 +79,7 @@ class Kubelet:
         runtime: Runtime,
         state: Path = Path(STATE),
         back_off: BackOff | None = None,
+        ipv6: bool = False,
     ) -> None:
         self._client = client
         self._runtime = runtime
@@ -100,6 +101,7 @@ class Kubelet:
             pods_directory=state / "volumes",
             shared_mounts=resolver_mounts(state),
             back_off=back_off or BackOff(),
+            ipv6=ipv6,
         )
 
     async def run(self) -> None:
@@ -245,8 +247,10 @@ class Kubelet:
         except ApiClientError as error:
             if error.code != 404:
                 raise
-            known = await self._client.create("/api/v1/nodes", node_object())
-        await self._client.patch_status(path, node_status(known.get("status") or {}, now=timestamp()))
+            known = await self._client.create("/api/v1/nodes", node_object(ipv6=self._node.ipv6))
+        await self._client.patch_status(
+            path, node_status(known.get("status") or {}, now=timestamp(), ipv6=self._node.ipv6)
+        )
 
 
 def resolver_mounts(state: Path) -> tuple[Mount, ...]:

@@ -4,14 +4,16 @@ import os
 import platform
 from typing import Any
 
-from conformance.cluster.embedded.kubelet.environment import NODE_IP, NODE_NAME
+from conformance.cluster.embedded.kubelet.environment import NODE_IP, NODE_IP6, NODE_NAME
+from conformance.cluster.embedded.node.network import PODS6
 
 Object = dict[str, Any]
 
+PODS = "10.244.0.0/16"
 KUBELET_VERSION = "v1.33.0+embedded"
 
 
-def node_object() -> Object:
+def node_object(*, ipv6: bool = False) -> Object:
     """The node as it registers itself."""
     labels = {
         "kubernetes.io/hostname": NODE_NAME,
@@ -22,11 +24,11 @@ def node_object() -> Object:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": NODE_NAME, "labels": labels},
-        "spec": {"podCIDR": "10.244.0.0/16", "podCIDRs": ["10.244.0.0/16"]},
+        "spec": {"podCIDR": PODS, "podCIDRs": [PODS, PODS6] if ipv6 else [PODS]},
     }
 
 
-def node_status(previous: Object, *, now: str) -> Object:
+def node_status(previous: Object, *, now: str, ipv6: bool = False) -> Object:
     """The node's status; it is ready whenever it can say so."""
     before = {condition["type"]: condition for condition in previous.get("conditions") or ()}
     ready = before.get("Ready") or {}
@@ -44,7 +46,7 @@ def node_status(previous: Object, *, now: str) -> Object:
     return {
         "conditions": [condition],
         "addresses": [
-            {"type": "InternalIP", "address": NODE_IP},
+            *({"type": "InternalIP", "address": ip} for ip in (NODE_IP, NODE_IP6)[: 1 + ipv6]),
             {"type": "Hostname", "address": NODE_NAME},
         ],
         "capacity": amounts,

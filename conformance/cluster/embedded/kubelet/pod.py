@@ -28,6 +28,7 @@ from conformance.cluster.embedded.kubelet.volumes import (
     VolumeError,
     config_data,
 )
+from conformance.cluster.embedded.node.network import second_address
 from conformance.cluster.embedded.node.runtime import Mount, Runtime, RuntimeFailure, SandboxSpec
 
 Object = dict[str, Any]
@@ -52,6 +53,7 @@ class NodeParts:
     pods_directory: Path
     shared_mounts: tuple[Mount, ...]
     back_off: BackOff
+    ipv6: bool = False
 
 
 class PodWorker:
@@ -60,12 +62,13 @@ class PodWorker:
     def __init__(self, node: NodeParts, pod: Object, ip: str) -> None:
         self.pod = pod
         self.ip = ip
+        self.ip6 = second_address(ip) if node.ipv6 else ""
         self.uid: str = pod["metadata"]["uid"]
         metadata = pod["metadata"]
         self.path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         self._node = node
         self._directory = node.pods_directory / self.uid
-        facts = PodFacts(pod=pod, ip=ip)
+        facts = PodFacts(pod=pod, ip=ip, ip6=self.ip6)
         self.volumes = PodVolumes(client=node.client, root=self._directory / "volumes", facts=facts)
         self.containers: dict[str, Container] = {}
         self._init: list[Container] = []
@@ -205,10 +208,12 @@ class PodWorker:
             try:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 await self.volumes.set_up()
-                self._node.hosts.add(self.pod, self.ip, self._directory / "hosts")
+                self._node.hosts.add(
+                    self.pod, [ip for ip in (self.ip, self.ip6) if ip], self._directory / "hosts"
+                )
                 hostname = self.pod["spec"].get("hostname") or self.pod["metadata"]["name"]
                 await self._node.runtime.create_sandbox(
-                    SandboxSpec(uid=self.uid, hostname=hostname[:63], ip=self.ip)
+                    SandboxSpec(uid=self.uid, hostname=hostname[:63], ip=self.ip, ip6=self.ip6)
                 )
             except UnsupportedVolumeError as error:
                 refusal = str(error)
@@ -316,6 +321,7 @@ class PodWorker:
             moment = PodMoment(
                 pod=self.pod,
                 ip=self.ip if self._has_sandbox else "",
+                ip6=self.ip6 if self._has_sandbox else "",
                 start_time=self._start_time,
                 init=[container.state for container in self._init],
                 main=[container.state for container in self._main],

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from conformance.cluster.embedded.kubelet.environment import NODE_IP
+from conformance.cluster.embedded.kubelet.environment import NODE_IP, NODE_IP6
 
 Object = dict[str, Any]
 
@@ -33,6 +33,7 @@ class PodMoment:
 
     pod: Object
     ip: str  # empty until the sandbox is there
+    ip6: str  # empty as well where the node has no IPv6
     start_time: str
     init: Sequence[ContainerState]
     main: Sequence[ContainerState]
@@ -75,7 +76,7 @@ def status_of(moment: PodMoment, previous: Mapping[str, Any], *, now: str) -> Ob
         "phase": phase,
         "startTime": moment.start_time,
         "hostIP": NODE_IP,
-        "hostIPs": [{"ip": NODE_IP}],
+        "hostIPs": [{"ip": ip} for ip in (NODE_IP, NODE_IP6 if moment.ip6 else "") if ip],
         "conditions": conditions_of(moment, phase, previous.get("conditions") or (), now=now),
         "containerStatuses": [container_status(container) for container in moment.main],
         "qosClass": previous.get("qosClass") or qos_class(moment.pod),
@@ -83,7 +84,7 @@ def status_of(moment: PodMoment, previous: Mapping[str, Any], *, now: str) -> Ob
     if moment.init:
         status["initContainerStatuses"] = [container_status(as_init(container)) for container in moment.init]
     if moment.ip:
-        status |= {"podIP": moment.ip, "podIPs": [{"ip": moment.ip}]}
+        status |= {"podIP": moment.ip, "podIPs": [{"ip": ip} for ip in (moment.ip, moment.ip6) if ip]}
     if moment.failure:
         status["reason"], status["message"] = moment.failure
     return status

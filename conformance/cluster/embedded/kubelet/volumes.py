@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class PodVolumes:
     def pod_changed(self, pod: Object) -> None:
         """Take the pod's new labels and annotations."""
         before, after = self._facts.pod["metadata"], pod["metadata"]
-        self._facts = PodFacts(pod=pod, ip=self._facts.ip)
+        self._facts = replace(self._facts, pod=pod)
         if any(before.get(field) != after.get(field) for field in ("labels", "annotations")):
             self._changed.set()
 

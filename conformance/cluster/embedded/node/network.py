@@ -3,6 +3,11 @@
 A pod's `eth0` has its /32 and a default route through 169.254.1.1, which stands on the node's loopback: a
 node answers ARP on every interface for every address it has. The node has one /32 route for each pod. So
 packets are routed, pass the node's packet filter, and keep their source address.
+
+Where the kernel has IPv6 in a new network namespace, every pod has a second address, a /128 whose last 16
+bits are those of the first, and a default route through fe80::1 on the node's end of its link. The IPv6
+Services' network is local to the node: what the packet filter does not translate ends at a port where nobody
+listens, and is refused at once.
 """
 
 import errno
@@ -26,6 +31,11 @@ from conformance.cluster.embedded.node.netlink import (
 GATEWAY = "169.254.1.1"
 API_PORT = 6443
 SERVICES = "10.96.0.0/12"
+# Unique local addresses: routed nowhere else.
+GATEWAY6 = "fd00:10:244::1"
+PODS6 = "fd00:10:244::/112"
+SERVICES6 = "fd00:10:96::/112"
+LINK_GATEWAY6 = "fe80::1"
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
 _IFF_UP = 1
@@ -40,15 +50,30 @@ _SYSCTLS = {
     "ipv4/tcp_tw_reuse": "1",
     "ipv4/ip_local_port_range": "16384 65535",
     "core/somaxconn": "4096",
-    "ipv6/conf/default/disable_ipv6": "1",
 }
+_SYSCTLS6 = {
+    # No address is ever tentative, no router is asked for, and a link has no address that nobody gave it: a
+    # pod talks from its first packet on.
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv6/conf/default/accept_ra": "0",
+    "ipv6/conf/default/addr_gen_mode": "1",
+}
+_WITHOUT6 = {"ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1"}
 _NODE_SYSCTLS = {**_SYSCTLS, "netfilter/nf_conntrack_tcp_timeout_time_wait": "1"}
 # Containers have no NET_BIND_SERVICE and may listen on port 80 all the same, as under containerd.
 _POD_SYSCTLS = {**_SYSCTLS, "ipv4/ip_unprivileged_port_start": "0"}
 
 
-def set_up_node() -> None:
-    """In a fresh network namespace: loopback, forwarding, the gateway's address, the Services' route."""
+def second_address(ip: str) -> str:
+    """A pod's IPv6 address, by its IPv4 address."""
+    return str(ipaddress.IPv6Network(PODS6)[_number(ip)])
+
+
+def set_up_node() -> str:
+    """In a fresh network namespace: loopback, forwarding, the gateways' addresses, the Services' routes.
+
+    Why there is no IPv6; empty where there is. Raises OSError where there is no IPv4.
+    """
     _write_sysctl("ipv4/ip_forward", "1")
     _tune(_NODE_SYSCTLS)
     with NetlinkSocket(NETLINK_ROUTE) as route:
@@ -57,18 +82,36 @@ def set_up_node() -> None:
         # Without a route connect() fails before the packet filter can translate the address.
         network = ipaddress.ip_network(SERVICES)
         _add_route(route, str(network.network_address), network.prefixlen, _LOOPBACK, source=GATEWAY)
+        try:
+            _add_second_family(route)
+        except OSError as error:
+            # Half of it would be worse than nothing: addresses that lead nowhere.
+            _tune(_WITHOUT6)
+            return f"{error.strerror} ({error.filename})"
+    return ""
 
 
-def set_up_pod(*, ip: str, hostname: str) -> None:
+def _add_second_family(route: NetlinkSocket) -> None:
+    # Not where it is off by the machine's own setting: that is a decision, not a default.
+    if Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").read_text().strip() != "0":
+        raise OSError(errno.EADDRNOTAVAIL, "it is switched off", "net.ipv6.conf.default.disable_ipv6")
+    for name, value in {**_SYSCTLS6, "ipv6/conf/all/forwarding": "1"}.items():
+        _write_sysctl(name, value)
+    _add_address(route, _LOOPBACK, GATEWAY6)
+    network = ipaddress.ip_network(SERVICES6)
+    _add_route(route, str(network.network_address), network.prefixlen, _LOOPBACK, source=GATEWAY6, local=True)
+
+
+def set_up_pod(*, ip: str, ip6: str, hostname: str) -> None:
     """Takes the calling process into new network, UTS and IPC namespaces, joined to the node's network.
 
-    Raises OSError.
+    An empty `ip6` leaves the pod without IPv6. Raises OSError.
     """
     node_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     with NetlinkSocket(NETLINK_ROUTE) as node:
         linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
         socket.sethostname(hostname)
-        _tune(_POD_SYSCTLS)
+        _tune({**_POD_SYSCTLS, **(_SYSCTLS6 if ip6 else _WITHOUT6)})
         index = _index(ip)
         with NetlinkSocket(NETLINK_ROUTE) as pod:
             _bring_up(pod, _LOOPBACK)
@@ -78,6 +121,11 @@ def set_up_pod(*, ip: str, hostname: str) -> None:
             _bring_up(node, index)
             _add_route(node, ip, 32, index)
             _add_route(pod, "0.0.0.0", 0, index, via=GATEWAY)
+            if ip6:
+                _add_address(node, index, LINK_GATEWAY6)
+                _add_address(pod, index, ip6)
+                _add_route(node, ip6, 128, index)
+                _add_route(pod, "::", 0, index, via=LINK_GATEWAY6)
     os.close(node_network)
 
 
@@ -104,7 +152,16 @@ def _node_name(ip: str) -> str:
 
 
 def _index(ip: str) -> int:
-    return _FIRST_INDEX + (int(ipaddress.IPv4Address(ip)) & 0xFFFF)
+    return _FIRST_INDEX + _number(ip)
+
+
+def _number(ip: str) -> int:
+    return int(ipaddress.IPv4Address(ip)) & 0xFFFF
+
+
+def _packed(ip: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    return family, socket.inet_pton(family, ip)
 
 
 def _bring_up(route: NetlinkSocket, index: int) -> None:
@@ -125,9 +182,10 @@ def _add_veth(route: NetlinkSocket, name: str, index: int, *, peer: str, peer_ne
 
 
 def _add_address(route: NetlinkSocket, index: int, ip: str) -> None:
-    address, local, scope_global = 1, 2, 0
-    packed = socket.inet_aton(ip)
-    body = struct.pack("BBBBI", socket.AF_INET, 32, 0, scope_global, index)
+    address, local, scope_global, no_dad = 1, 2, 0, 2
+    family, packed = _packed(ip)
+    flags = no_dad if family == socket.AF_INET6 else 0
+    body = struct.pack("BBBBI", family, 8 * len(packed), flags, scope_global, index)
     body += attribute(local, packed) + attribute(address, packed)
     route.request(_RTM_NEWADDR, CREATE | EXCLUSIVE, body, about=f"add address {ip}")
 
@@ -140,21 +198,22 @@ def _add_route(
     *,
     via: str | None = None,
     source: str | None = None,
+    local: bool = False,
 ) -> None:
     destination, output, gateway, preferred_source = 1, 4, 5, 7
-    main_table, protocol_static, scope_global, scope_link, unicast, onlink = 254, 4, 0, 253, 1, 4
+    table, kind = (255, 2) if local else (254, 1)  # the local table's addresses; the main one's unicast
+    protocol_static, scope_global, scope_link, onlink = 4, 0, 253, 4
+    family, packed = _packed(ip)
     scope = scope_link if via is None else scope_global
     flags = 0 if via is None else onlink
-    body = struct.pack(
-        "BBBBBBBBI", socket.AF_INET, prefix, 0, 0, main_table, protocol_static, scope, unicast, flags
-    )
+    body = struct.pack("BBBBBBBBI", family, prefix, 0, 0, table, protocol_static, scope, kind, flags)
     if prefix:
-        body += attribute(destination, socket.inet_aton(ip))
+        body += attribute(destination, packed)
     body += attribute(output, index)
     if via is not None:
-        body += attribute(gateway, socket.inet_aton(via))
+        body += attribute(gateway, _packed(via)[1])
     if source is not None:
-        body += attribute(preferred_source, socket.inet_aton(source))
+        body += attribute(preferred_source, _packed(source)[1])
     route.request(_RTM_NEWROUTE, CREATE | EXCLUSIVE, body, about=f"add route {ip}/{prefix}")
 
 

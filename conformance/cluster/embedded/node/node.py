@@ -32,7 +32,7 @@ from conformance.cluster.embedded.node.namespaces import (
 )
 from conformance.cluster.embedded.node.network import listen_in_node, set_up_node
 from conformance.cluster.embedded.node.runtime_server import RuntimeServer
-from conformance.cluster.embedded.node.services import ServiceTable
+from conformance.cluster.embedded.node.services import load_services
 
 LOG_BYTES = 512 * 1024
 
@@ -45,6 +45,8 @@ class NodeSockets:
     """127.0.0.1 in the host's network."""
     node: socket.socket
     """0.0.0.0:6443 in the node's; pods reach it as 10.96.0.1:443."""
+    no_ipv6: str
+    """Why pods have no IPv6 address; empty: they have."""
     ready: int
     """Takes the one line that `report_ready` writes."""
 
@@ -77,7 +79,8 @@ class NodeOptions:
 def report_ready(sockets: NodeSockets, *, kubeconfig: str, **more: object) -> None:
     """Tells the starter that the cluster answers. `kubeconfig` is a path inside the node."""
     port = sockets.host.getsockname()[1]
-    _report(sockets.ready, {"ready": True, "kubeconfig": kubeconfig, "port": port, **more})
+    answer = {"ready": True, "kubeconfig": kubeconfig, "port": port, "no_ipv6": sockets.no_ipv6, **more}
+    _report(sockets.ready, answer)
 
 
 def _report(fd: int, message: Mapping[str, object]) -> None:
@@ -188,14 +191,14 @@ def _init(options: NodeOptions, host: socket.socket, *, parent_alive: int) -> in
         return 0
     try:
         set_up_files()
-        perform("set the node's network up", NETWORK, set_up_node)
-        services = perform("load the packet filter", FILTER, ServiceTable)
+        no_ipv6 = perform("set the node's network up", NETWORK, set_up_node)
+        services, no_ipv6 = perform("load the packet filter", FILTER, lambda: load_services(no_ipv6))
         node = perform("listen in the node's network", NETWORK, listen_in_node)
     except NamespaceError as error:
         _report(options.ready, {"error": f"{error.step}: {error.error}", "hint": error.remedy})
         return 1
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sockets = NodeSockets(host=host, node=node, ready=options.ready)
+    sockets = NodeSockets(host=host, node=node, ready=options.ready, no_ipv6=no_ipv6)
     control_plane = os.fork()
     if control_plane == 0:
         control.close()

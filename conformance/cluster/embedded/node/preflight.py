@@ -18,9 +18,9 @@ from conformance.cluster.embedded.node.namespaces import (
     file_steps,
     perform,
 )
-from conformance.cluster.embedded.node.network import set_up_node, set_up_pod
+from conformance.cluster.embedded.node.network import second_address, set_up_node, set_up_pod
 from conformance.cluster.embedded.node.rootfs import set_up_root
-from conformance.cluster.embedded.node.services import ServiceTable
+from conformance.cluster.embedded.node.services import load_services
 from conformance.cluster.embedded.node.spec import Mount
 
 _MODULE = "conformance.cluster.embedded.node.preflight"
@@ -33,6 +33,7 @@ class Step:
     ok: bool
     error: str = ""
     remedy: str = ""
+    note: str = ""
 
 
 def preflight() -> list[Step]:
@@ -59,15 +60,27 @@ def preflight() -> list[Step]:
 
 def _steps_in_node() -> Iterator[tuple[str, str, Callable[[], object]]]:
     yield from file_steps()
-    yield "set the node's network up", NETWORK, set_up_node
-    yield "load the packet filter", FILTER, ServiceTable
-    yield "give a pod its network", NETWORK, _make_pod
+    no_ipv6 = ""
+
+    def network() -> None:
+        nonlocal no_ipv6
+        no_ipv6 = set_up_node()
+
+    def packet_filter() -> str:
+        nonlocal no_ipv6
+        _, no_ipv6 = load_services(no_ipv6)
+        return f"works, for IPv4 only: {no_ipv6}" if no_ipv6 else "works, for IPv4 and IPv6"
+
+    yield "set the node's network up", NETWORK, network
+    yield "load the packet filter", FILTER, packet_filter
+    yield "give a pod its network", NETWORK, lambda: _make_pod(no_ipv6)
     yield "overlay a directory in a container", MOUNTS, _make_container
 
 
-def _make_pod() -> None:
+def _make_pod(no_ipv6: str) -> None:
     node = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    set_up_pod(ip="10.244.0.2", hostname="preflight")
+    ip = "10.244.0.2"
+    set_up_pod(ip=ip, ip6="" if no_ipv6 else second_address(ip), hostname="preflight")
     linux.setns(node)
     os.close(node)
 
@@ -90,8 +103,8 @@ def _main() -> int:
             _pid, status = os.waitpid(child, 0)
             return os.waitstatus_to_exitcode(status)
         for step, remedy, action in _steps_in_node():
-            perform(step, remedy, action)
-            _report(Step(step=step, ok=True))
+            note = perform(step, remedy, action)
+            _report(Step(step=step, ok=True, note=note if isinstance(note, str) else ""))
     except NamespaceError as error:
         _report(Step(step=error.step, ok=False, error=error.error, remedy=error.remedy))
         return 1

@@ -160,7 +160,7 @@ class Runtime:
         self._fail(RuntimeFailure("the connection to the container runtime was closed"))
 
     async def create_sandbox(self, spec: SandboxSpec) -> None:
-        await self.request("create_sandbox", uid=spec.uid, hostname=spec.hostname, ip=spec.ip)
+        await self.request("create_sandbox", uid=spec.uid, hostname=spec.hostname, ip=spec.ip, ip6=spec.ip6)
 
     async def remove_sandbox(self, uid: str) -> None:
         """Kills what is left in it and frees its network. A sandbox that is not there is no error."""

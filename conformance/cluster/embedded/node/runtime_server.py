@@ -163,7 +163,7 @@ class RuntimeServer:
 
     # Sandboxes --------------------------------------------------------------------------------------------
 
-    def _create_sandbox(self, call: int, *, uid: str, hostname: str, ip: str) -> None:
+    def _create_sandbox(self, call: int, *, uid: str, hostname: str, ip: str, ip6: str) -> None:
         if uid in self._sandboxes:
             raise _Refused(f"sandbox {uid} exists")
         sandbox = self._sandboxes[uid] = Sandbox(ip=ip)
@@ -171,7 +171,7 @@ class RuntimeServer:
         pid = os.fork()
         if pid == 0:
             report.close()
-            make_network(theirs, ip=ip, hostname=hostname)
+            make_network(theirs, ip=ip, ip6=ip6, hostname=hostname)
         theirs.close()
 
         def on_report(message: dict[str, Any] | None, _fds: list[int]) -> bool:

@@ -68,11 +68,11 @@ def close_all(fds: Sequence[int]) -> None:
         os.close(fd)
 
 
-def make_network(report: socket.socket, *, ip: str, hostname: str) -> NoReturn:
+def make_network(report: socket.socket, *, ip: str, ip6: str, hostname: str) -> NoReturn:
     """In a forked child, which does not return."""
     try:
         reset_signals()
-        set_up_pod(ip=ip, hostname=hostname)
+        set_up_pod(ip=ip, ip6=ip6, hostname=hostname)
         report.send(b"{}")
         report.recv(1)
     except OSError as error:

@@ -24,6 +24,8 @@ class SandboxSpec:
     uid: str
     hostname: str
     ip: str
+    ip6: str = ""
+    """Empty where the node has no IPv6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from conformance.cluster.embedded.controllers.endpoints import (
     selects,
     slice_of,
 )
-from conformance.cluster.embedded.controllers.proxy import rules_of
+from conformance.cluster.embedded.controllers.proxy import rules_of, second_rules_of
 from conformance.cluster.embedded.node.runtime import ServiceRule
 
 
@@ -44,7 +44,7 @@ def test_ready_and_waiting_pods_stand_apart() -> None:
     subset = endpoints_of(item, [ready], [waiting])["subsets"][0]
     assert [address["ip"] for address in subset["addresses"]] == ["10.244.0.1"]
     assert [address["ip"] for address in subset["notReadyAddresses"]] == ["10.244.0.2"]
-    endpoints = slice_of(item, [ready], [waiting])["endpoints"]
+    endpoints = slice_of(item, [ready], [waiting], "IPv4")["endpoints"]
     assert [endpoint["conditions"]["ready"] for endpoint in endpoints] == [True, False]
 
 
@@ -54,6 +54,36 @@ def test_only_ready_pods_become_backends() -> None:
     assert rules_of(item, endpoints) == [
         ServiceRule(cluster_ip="10.96.0.7", port=80, backends=(("10.244.0.1", 9000),))
     ]
+
+
+def test_each_family_has_its_endpoints() -> None:
+    item = service([{"name": "x", "port": 80, "targetPort": 9000}])
+    item["spec"] |= {"clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv4", "IPv6"]}
+    both = pod("a", "10.244.0.1")
+    both["status"]["podIPs"] = [{"ip": "10.244.0.1"}, {"ip": "fd00::1"}]
+    endpoints = endpoints_of(item, [both], [])
+    assert [address["ip"] for address in endpoints["subsets"][0]["addresses"]] == ["10.244.0.1"]
+    slices = [slice_of(item, [both, pod("b", "10.244.0.2")], [], family) for family in ("IPv4", "IPv6")]
+    assert [found["metadata"]["name"] for found in slices] == ["tcp-echo", "tcp-echo.ipv6"]
+    assert [found["addressType"] for found in slices] == ["IPv4", "IPv6"]
+    # A pod without an address of the family is no endpoint there.
+    assert [[e["addresses"] for e in found["endpoints"]] for found in slices] == [
+        [["10.244.0.1"], ["10.244.0.2"]],
+        [["fd00::1"]],
+    ]
+    assert second_rules_of(item, slices) == [
+        ServiceRule(cluster_ip="fd00::7", port=80, backends=(("fd00::1", 9000),))
+    ]
+
+
+def test_a_service_of_the_other_family_alone() -> None:
+    item = service([{"name": "x", "port": 80, "targetPort": 9000}], cluster_ip="fd00::7")
+    item["spec"] |= {"clusterIPs": ["fd00::7"], "ipFamilies": ["IPv6"]}
+    both = pod("a", "10.244.0.1")
+    both["status"]["podIPs"] = [{"ip": "10.244.0.1"}, {"ip": "fd00::1"}]
+    rules = [ServiceRule(cluster_ip="fd00::7", port=80, backends=(("fd00::1", 9000),))]
+    assert rules_of(item, endpoints_of(item, [both], [])) == rules
+    assert second_rules_of(item, []) == []
 
 
 def test_a_service_without_pods_keeps_a_rule_that_refuses() -> None:

@@ -85,7 +85,7 @@ class Node:
 
 
 @asynccontextmanager
-async def a_node(directory: Path) -> AsyncIterator[Node]:
+async def a_node(directory: Path, *, ipv6: bool = False) -> AsyncIterator[Node]:
     api, runtime = FakeApi(), FakeRuntime()
     state = directory / "state"
     async with api.serving(directory) as client:
@@ -96,6 +96,7 @@ async def a_node(directory: Path) -> AsyncIterator[Node]:
             runtime=runtime.as_runtime(),
             state=state,
             back_off=BACK_OFF,
+            ipv6=ipv6,
         )
         tasks = [asyncio.create_task(part) for part in (kubelet.run(), informers.run())]
         try:
@@ -106,9 +107,9 @@ async def a_node(directory: Path) -> AsyncIterator[Node]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def on_a_node(directory: Path, scenario: Callable[[Node], Awaitable[None]]) -> None:
+def on_a_node(directory: Path, scenario: Callable[[Node], Awaitable[None]], *, ipv6: bool = False) -> None:
     async def run() -> None:
-        async with a_node(directory) as node:
+        async with a_node(directory, ipv6=ipv6) as node:
             await scenario(node)
 
     asyncio.run(run())
@@ -135,6 +136,43 @@ def test_a_pod_becomes_ready_and_says_where_it_is(tmp_path: Path) -> None:
         assert node.runtime.sandboxes["uid-x"].ip == "10.244.0.10"
 
     on_a_node(tmp_path, scenario)
+
+
+def test_a_pod_of_two_families_says_so_everywhere(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        env = [
+            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"status.{name}"}}}
+            for name in ("podIP", "podIPs", "hostIP", "hostIPs")
+        ]
+        both = {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00:10:96::7"]}
+        node.api.put("/api/v1/namespaces/foo/services", {"metadata": {"name": "tcp-echo"}, "spec": both})
+        headless = {"clusterIP": "None", "selector": {"app": "x"}, "ipFamilies": ["IPv6", "IPv4"]}
+        node.api.put("/api/v1/namespaces/foo/services", {"metadata": {"name": "every"}, "spec": headless})
+        node.api.put(PODS, pod(containers=[container("app", "run", env=env)]))
+        await node.until_ready()
+        assert node.status["podIPs"] == [{"ip": "10.244.0.10"}, {"ip": "fd00:10:244::a"}]
+        assert node.status["hostIPs"] == [{"ip": "169.254.1.1"}, {"ip": "fd00:10:244::1"}]
+        assert node.runtime.sandboxes["uid-x"].ip6 == "fd00:10:244::a"
+        wanted = {
+            "podIP": "10.244.0.10",
+            "podIPs": "10.244.0.10,fd00:10:244::a",
+            "hostIP": "169.254.1.1",
+            "hostIPs": "169.254.1.1,fd00:10:244::1",
+        }
+        assert wanted.items() <= node.runtime.started[0].env.items()
+        addresses = node.api.objects["/api/v1/nodes/embedded"]["status"]["addresses"]
+        assert [a["address"] for a in addresses] == ["169.254.1.1", "fd00:10:244::1", "embedded"]
+        hosts = node.state / "volumes" / "uid-x" / "hosts"
+        async with asyncio.timeout(60):
+            while "fd00:10:244::a\tevery.foo" not in hosts.read_text():
+                await asyncio.sleep(0.005)
+        text = hosts.read_text()
+        assert "10.244.0.10\tx\nfd00:10:244::a\tx\n" in text
+        assert "10.96.0.7\ttcp-echo.foo" in text
+        assert "fd00:10:96::7\ttcp-echo.foo" in text
+        assert "10.244.0.10\tevery.foo" in text
+
+    on_a_node(tmp_path, scenario, ipv6=True)
 
 
 def test_the_runtime_is_asked_for_what_the_spec_says(tmp_path: Path) -> None:

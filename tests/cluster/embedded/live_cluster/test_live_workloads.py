@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.cluster.embedded.live import STAY, Object, Space, deployment, refusal, request, service
 
 ECHO = "exec tcp-echo"
@@ -127,6 +129,48 @@ def test_the_other_side_sees_the_clients_own_address(space: Space) -> None:
     ip = space.ready("client")["status"]["podIP"]
     space.ready("server")
     space.until(lambda: space.exec("client", "nc", "-w", "2", "server", "80") == ip)
+
+
+def test_a_service_of_two_families_leads_to_its_pod_in_each(space: Space) -> None:
+    if space.live.no_ipv6:
+        pytest.skip(f"no IPv6 here: {space.live.no_ipv6}")
+    server = (
+        "exec python3 -I -S -c 'import socket\n"
+        's = socket.create_server(("", 9000), family=socket.AF_INET6, dualstack_ipv6=True)\n'
+        "while True:\n"
+        "    c, peer = s.accept()\n"
+        "    c.sendall(peer[0].encode())\n"
+        "    c.close()'"
+    )
+    probe = {"tcpSocket": {"port": 9000}, "periodSeconds": 1}
+    space.run("server", server, readinessProbe=probe)
+    dual = service("dual", selector="server", ports=[(80, 9000)], ipFamilyPolicy="PreferDualStack")
+    six = service("six", selector="server", ports=[(80, 9000)], ipFamilies=["IPv6"])
+    for each in (dual, six):
+        space.create("services", each)
+    env = {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}
+    space.run("client", STAY, env=[env])
+    first, second = (entry["ip"] for entry in space.ready("client")["status"]["podIPs"])
+    assert space.exec("client", "sh", "-c", "echo $IPS") == f"{first},{second}\n"
+    space.ready("server")
+    addresses = space.get("services/dual")["spec"]["clusterIPs"]
+    assert [":" in address for address in addresses] == [False, True]
+
+    def ask(name: str) -> str:
+        return space.exec("client", "nc", "-w", "2", name, "80")
+
+    space.until(lambda: ask(addresses[0]) == f"::ffff:{first}")
+    space.until(lambda: ask(addresses[1]) == second)
+    space.until(lambda: ask("six") == second)
+    space.kubectl("patch", "service", "dual", "-p", '{"spec": {"ipFamilyPolicy": "SingleStack"}}')
+    assert space.get("services/dual")["spec"]["clusterIPs"] == addresses[:1]
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{space.name}/endpointslices"
+    space.until(
+        lambda: (
+            {i["metadata"]["name"] for i in request(space.live.api, "GET", slices)["items"]}
+            == {"dual", "six.ipv6"}
+        )
+    )
 
 
 def test_a_deleted_namespace_takes_everything_along(space: Space) -> None:
