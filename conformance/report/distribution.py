@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import Any
 
-from conformance.report.figures import enforce_times, percentile
+from conformance.report.figures import enforce_times, over_budget, percentile, recover_times, spreads
 
-__all__ = ["Plot", "Series", "distribution", "recovery_times", "slowest"]
+__all__ = ["Budget", "Plot", "Series", "budgets_kept", "distribution", "slowest"]
 
 Line = Mapping[str, Any]
 WIDTH, HEIGHT = 720.0, 96.0
@@ -43,10 +43,31 @@ class Plot:
     within: bool
 
 
-def recovery_times(cases: Sequence[Line]) -> list[float]:
-    """From the deletion to the first answer on every path, sorted, in milliseconds."""
-    found = ((case["controls"].get("recovery") or {}).get("recovered_ms") for case in cases)
-    return sorted(float(time) for time in found if time is not None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A budget of the profile in words; milliseconds, `measured` None where nothing was."""
+
+    name: str
+    limit: float
+    measured: float | None
+    kept: bool
+
+
+def budgets_kept(cases: Sequence[Line], budgets: Mapping[str, float]) -> list[Budget]:
+    """Each budget that the profile has, in its order."""
+    found, over = spreads(cases), {item["budget"] for item in over_budget(cases, budgets)}
+    rows = []
+    for name, limit in budgets.items():
+        what, _, part = name.rpartition("_")
+        rows.append(
+            Budget(
+                name=f"{what.replace('_', ' ')}, {part}",
+                limit=limit,
+                measured=found.get(what, {}).get(part),
+                kept=name not in over,
+            )
+        )
+    return rows
 
 
 def slowest(cases: Sequence[Line], count: int = 10) -> list[tuple[Line, float, float | None]]:
@@ -61,7 +82,7 @@ def slowest(cases: Sequence[Line], count: int = 10) -> list[tuple[Line, float, f
 
 def distribution(cases: Sequence[Line], budgets: Mapping[str, float]) -> Plot | None:
     """None where nothing was timed."""
-    named = {"Time to enforce": enforce_times(cases), "Time to recover": recovery_times(cases)}
+    named = {"Time to enforce": enforce_times(cases), "Time to recover": recover_times(cases)}
     named = {name: times for name, times in named.items() if times}
     if not named:
         return None
