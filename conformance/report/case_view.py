@@ -134,7 +134,7 @@ def _bypass(probes: Sequence[Line]) -> str:
 
 
 # The server greets with the line it was sent, which names the port; the path says that already.
-_GREETING = re.compile(r"'hello port \d+ (n[0-9a-f]+)'")
+_GREETING = re.compile(r"^answered 'hello port \d+ (n[0-9a-f]+)'$")
 
 
 def _step(step: Line, prefix: str, oracle: Mapping[tuple[Any, ...], Said]) -> StepView:
@@ -174,7 +174,7 @@ def _control(name: str, control: Line) -> tuple[str, bool, str, tuple[str, ...]]
         landed = "landed" if barrier["landed"] else "NOT proven to have landed"
         text += f"; deletion {landed}: {barrier['detail']}"
     probes = tuple(
-        _path(probe) + ": " + _GREETING.sub(r"\1", probe["described"]) for probe in control["probes"]
+        _path(probe) + " " + _GREETING.sub(r"\1", probe["described"]) for probe in control["probes"]
     )
     return name, bool(control["held"]), text, probes
 

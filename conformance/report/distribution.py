@@ -18,7 +18,8 @@ BINS = 12  # in each power of ten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Milliseconds. `bars`: (x, height, title) in units of the drawing; `marks`: (name, value, x)."""
+    """Milliseconds. `bars`: (x, height, title) in units of the drawing; `marks`: (name, value, x).
+    `budget`: of the 95th percentile, None where there is none."""
 
     name: str
     count: int
@@ -27,20 +28,19 @@ class Series:
     worst: float
     bars: tuple[tuple[float, float, str], ...]
     marks: tuple[tuple[str, float, float], ...]
+    budget: float | None
+    budget_x: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """`ticks`: (milliseconds, x). `budget`: milliseconds or None, of the 95th percentile to enforce."""
+    """`ticks`: (milliseconds, x)."""
 
     width: float
     height: float
     bar: float
     series: tuple[Series, ...]
     ticks: tuple[tuple[str, float], ...]
-    budget: float | None
-    budget_x: float
-    within: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,12 @@ def distribution(cases: Sequence[Line], budgets: Mapping[str, float]) -> Plot | 
     named = {name: times for name, times in named.items() if times}
     if not named:
         return None
-    budget = budgets.get("time_to_enforce_p95")
+    limits = {name: budgets.get(f"{name.lower().replace(' ', '_')}_p95") for name in named}
     everything = [max(time, 0.1) for times in named.values() for time in times]
     low = floor(log10(min(everything)))
-    high = max(ceil(log10(max([*everything, budget or 0.1]) * 1.05)), low + 1)
+    high = max(
+        ceil(log10(max([*everything, *(limit for limit in limits.values() if limit)]) * 1.05)), low + 1
+    )
 
     def place(time: float) -> float:
         return round((log10(max(time, 0.1)) - low) / (high - low) * WIDTH, 1)
@@ -118,17 +120,14 @@ def distribution(cases: Sequence[Line], budgets: Mapping[str, float]) -> Plot | 
                 worst=times[-1],
                 bars=tuple(bars),
                 marks=marks,
+                budget=limits[name],
+                budget_x=place(limits[name] or 0.1),
             )
         )
-    first = next(iter(named.values()))
-    within = budget is None or "Time to enforce" not in named or percentile(first, 0.95) <= budget
     return Plot(
         width=WIDTH,
         height=HEIGHT,
         bar=round(width - 1, 2),
         series=tuple(series),
         ticks=tuple((f"{10**power:,g} ms", place(10**power)) for power in range(low, high + 1)),
-        budget=budget,
-        budget_x=place(budget) if budget else 0,
-        within=within,
     )
