@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ from conformance.report.case_view import (
     DASH,
     CaseView,
     anchor_of,
-    as_yaml,
     case_views,
     documents,
     many,
@@ -103,9 +103,9 @@ def environment() -> Environment:
         "instant": instant,
         "duration": duration,
         "anchor": anchor_of,
-        "yaml": as_yaml,
         "documents": documents,
         "many": many,
+        "inline": lambda value: json.dumps(value, ensure_ascii=False),
         "marked": _marked,
         "sentence": lambda text: text[:1].upper() + text[1:],
     }
