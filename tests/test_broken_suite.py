@@ -80,11 +80,17 @@ def test_a_run_that_was_killed_is_incomplete_and_never_green(tmp_path: Path) -> 
 
 
 def test_a_lost_worker_is_inconclusive(tmp_path: Path) -> None:
-    ended = run(tmp_path, "-n", "2", "-k", "doc/02 or doc/13 or doc/15", fault="kill")
+    allure = ("--alluredir", str(tmp_path / "allure"))
+    ended = run(tmp_path / "r", "-n", "2", "-k", "doc/02 or doc/13 or doc/15", *allure, fault="kill")
     assert (ended.code, ended.lines[-1]["exit_code"]) == (6, 6), ended.output
     assert ended.statuses()[FIRST] == "inconclusive"
     assert set(ended.statuses().values()) == {"inconclusive", "passed"}
     assert "its worker was lost" in ended.lines[1]["reason"]
+    # What --alluredir gets is made of the record: each case once, whichever worker ran it.
+    results = [json.loads(file.read_text()) for file in (tmp_path / "allure").glob("*-result.json")]
+    words = {"passed": "passed", "inconclusive": "broken"}
+    expected = {name: words[status] for name, status in ended.statuses().items()}
+    assert sorted((one["fullName"], one["status"]) for one in results) == sorted(expected.items())
 
 
 def test_a_walkthrough_that_fails_is_in_the_record(tmp_path: Path) -> None:

@@ -9,11 +9,23 @@ from typing import Any
 
 import yaml
 
+from conformance.report.oracle_view import Said, oracle_said
 from conformance.report.timeline import Drawing, timeline
 from conformance.report.truth_table import PathRow, Table, looks, path_rows, truth_table
 from conformance.scenario import VIA
 
-__all__ = ["DASH", "CaseView", "StepView", "anchor_of", "as_yaml", "case_views", "milliseconds"]
+__all__ = [
+    "DASH",
+    "CaseView",
+    "StepView",
+    "Watch",
+    "anchor_of",
+    "as_yaml",
+    "case_views",
+    "documents",
+    "many",
+    "milliseconds",
+]
 
 Line = Mapping[str, Any]
 DASH = "\N{EN DASH}"  # stands where there is no value
@@ -21,13 +33,22 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """The exposure watch of a step: what was done, what got through, and why a part of it is not known."""
+
+    told: str
+    breaches: tuple[str, ...]
+    lost: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
     line: Line
     table: Table
     rows: tuple[PathRow, ...]
-    bypass: tuple[str, ...]
+    bypass: str
     times: str
-    exposure: str
+    exposure: Watch | None
     has_oracle: bool
 
 
@@ -43,7 +64,6 @@ class CaseView:
     detailed: bool
     steps: tuple[StepView, ...]
     policies: str
-    oracle: str
     controls: tuple[tuple[str, bool, str, tuple[str, ...]], ...]
     drawing: Drawing | None
 
@@ -65,19 +85,60 @@ def as_yaml(value: Any) -> str:
     return text.rstrip("\n")
 
 
-def _exposure(found: Mapping[str, Any] | None) -> str:
-    """What got through although forbidden, where the record counts it."""
-    if not found or not (found.get("probes") or found.get("breaches")):
-        return ""
-    count = found.get("breaches") if found.get("breaches") is not None else found.get("probes")
-    text = f"{count} of {found.get('probes', '?')} probes got through although forbidden"
-    if found.get("first_ms") is not None and found.get("last_ms") is not None:
-        text += f", from {milliseconds(found['first_ms'])} to {milliseconds(found['last_ms'])}"
-    return text if count else f"none of {found.get('probes', '?')} probes got through although forbidden"
+def many(count: int, noun: str, plural: str = "") -> str:
+    """1 probe, 2 probes, 1,274 probes."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def _step(step: Line, prefix: str) -> StepView:
-    rows = path_rows(step["probes"], prefix)
+def documents(found: Sequence[Line]) -> str:
+    """As YAML, one document after another."""
+    return "\n---\n".join(map(as_yaml, found))
+
+
+def _path(line: Line) -> str:
+    return f"{line['from']} → {line['to']}:{line['port']}{VIA.get(line['via'], '')}"
+
+
+def _exposure(watch: Line | None) -> Watch | None:
+    """None where nothing is forbidden, or the rounds did not agree."""
+    if not watch:
+        return None
+    breaches = watch["breaches"]
+    told = (
+        f"{many(watch['probes'], 'probe')} of {many(watch['lanes'], 'forbidden path')} in the "
+        f"{milliseconds(watch['until_ms'] - watch['from_ms'])} until the next change: "
+        + (f"{many(len(breaches), 'path')} got through" if breaches else "none got through")
+    )
+    return Watch(
+        told=told,
+        breaches=tuple(
+            f"{_path(breach)}: {many(breach['count'], 'connection')} got through, the first opened "
+            f"{milliseconds(breach['offset_ms'])} into the case; {breach['described']}"
+            for breach in breaches
+        ),
+        lost=watch["lost"],
+    )
+
+
+def _bypass(probes: Sequence[Line]) -> str:
+    """The case's control of the same name has them one by one."""
+    ports = {(probe["workload"], probe["port"]) for probe in probes}
+    silent = [
+        f"{probe['workload']}:{probe['port']}: {probe['why'] or probe['kind']}"
+        for probe in probes
+        if probe["kind"] != "answered"
+    ]
+    if silent:
+        return f"not every port answered: {'; '.join(silent)}"
+    return f"every port answered ({many(len(ports), 'port')})" if ports else ""
+
+
+# The server greets with the line it was sent, which names the port; the path says that already.
+_GREETING = re.compile(r"^answered 'hello port \d+ (n[0-9a-f]+)'$")
+
+
+def _step(step: Line, prefix: str, oracle: Mapping[tuple[Any, ...], Said]) -> StepView:
+    rows = path_rows(step["probes"], prefix, oracle)
     times = step.get("timings") or {}
     words = [
         f"{name} at {milliseconds(times[key])}"
@@ -88,28 +149,24 @@ def _step(step: Line, prefix: str) -> StepView:
     ]  # fmt: skip
     if step.get("time_to_enforce_ms") is not None:
         words.append(f"enforced in {milliseconds(step['time_to_enforce_ms'])}")
-    asked: dict[tuple[str, int, str], int] = {}
-    for probe in step.get("bypass") or ():
-        key = (probe["workload"], probe["port"], probe["kind"])
-        asked[key] = asked.get(key, 0) + 1
     return StepView(
         line=step,
         table=truth_table(rows),
         rows=tuple(rows),
-        bypass=tuple(
-            f"{workload}:{port} {kind.replace('_', ' ')}" + (f" ({count} times)" if count > 1 else "")
-            for (workload, port, kind), count in asked.items()
-        ),
+        bypass=_bypass(step.get("bypass") or ()),
         times=", ".join(words),
         exposure=_exposure(step.get("exposure")),
-        has_oracle=any(row.oracle for row in rows),
+        has_oracle=any(row.oracle.told or row.oracle.doubt for row in rows),
     )
 
 
 def _control(name: str, control: Line) -> tuple[str, bool, str, tuple[str, ...]]:
     count, rounds = len(control["probes"]), control["rounds"]
-    said = "every path answered" if control["held"] else "not every path answered"
-    text = f"{said} ({count} paths, {rounds} round{'' if rounds == 1 else 's'})"
+    what = "port" if name == "bypass" else "path"
+    said = f"every {what} answered" if control["held"] else f"not every {what} answered"
+    said += " from inside its own pod" if name == "bypass" else ""
+    unit = "step" if name == "bypass" else "round"
+    text = f"{said} ({many(count, what)}, {many(rounds, unit)})"
     if control.get("recovered_ms") is not None:
         text += f", {milliseconds(control['recovered_ms'])} after the deletion"
     barrier = control.get("barrier")
@@ -117,8 +174,7 @@ def _control(name: str, control: Line) -> tuple[str, bool, str, tuple[str, ...]]
         landed = "landed" if barrier["landed"] else "NOT proven to have landed"
         text += f"; deletion {landed}: {barrier['detail']}"
     probes = tuple(
-        f"{probe['from']} → {probe['to']}:{probe['port']}{VIA.get(probe['via'], '')}: {probe['described']}"
-        for probe in control["probes"]
+        _path(probe) + " " + _GREETING.sub(r"\1", probe["described"]) for probe in control["probes"]
     )
     return name, bool(control["held"]), text, probes
 
@@ -127,9 +183,7 @@ def _strip(steps: Sequence[StepView], case: Line) -> tuple[tuple[str, str, str],
     found = []
     for step in steps:
         for row in looks(step.table):
-            by_ip = VIA.get(row.via, "")
-            words = f"{row.source} → {row.target}:{row.port}{by_ip}: expected {row.expected}, {row.observed}"
-            found.append((row.look, row.anchor, words))
+            found.append((row.look, row.anchor, f"{row.path}: expected {row.expected}, {row.observed}"))
         if not step.rows and step.line["api"]:
             status = step.line["status"]
             look = "api" if status == "passed" else status
@@ -146,7 +200,11 @@ def case_views(cases: Sequence[Line], *, detailed: int) -> list[CaseView]:
         anchor = f"case-{anchor_of(case['id'])}"
         anchor = f"{anchor}-{number}" if anchor in taken else anchor
         taken.add(anchor)
-        steps = tuple(_step(step, f"p{number}-{step['number']}") for step in case["steps"])
+        oracle = oracle_said(case)
+        steps = tuple(
+            _step(step, f"p{number}-{step['number']}", oracle.get(step["number"], {}))
+            for step in case["steps"]
+        )
         full = everything or case["status"] != "passed"
         views.append(
             CaseView(
@@ -156,8 +214,7 @@ def case_views(cases: Sequence[Line], *, detailed: int) -> list[CaseView]:
                 strip=_strip(steps, case),
                 detailed=full,
                 steps=steps if full else (),
-                policies="\n---\n".join(map(as_yaml, case["policies"])) if full else "",
-                oracle=as_yaml(case["oracle"]) if full and case.get("oracle") else "",
+                policies=documents(case["policies"]) if full else "",
                 controls=tuple(_control(name, found) for name, found in case["controls"].items())
                 if full
                 else (),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import Any
 
-from conformance.report.figures import enforce_times, percentile
+from conformance.report.figures import enforce_times, over_budget, percentile, recover_times, spreads
 
-__all__ = ["Plot", "Series", "distribution", "recovery_times", "slowest"]
+__all__ = ["Budget", "Plot", "Series", "budgets_kept", "distribution", "slowest"]
 
 Line = Mapping[str, Any]
 WIDTH, HEIGHT = 720.0, 96.0
@@ -18,7 +18,8 @@ BINS = 12  # in each power of ten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Milliseconds. `bars`: (x, height, title) in units of the drawing; `marks`: (name, value, x)."""
+    """Milliseconds. `bars`: (x, height, title) in units of the drawing; `marks`: (name, value, x).
+    `budget`: of the 95th percentile, None where there is none."""
 
     name: str
     count: int
@@ -27,26 +28,46 @@ class Series:
     worst: float
     bars: tuple[tuple[float, float, str], ...]
     marks: tuple[tuple[str, float, float], ...]
+    budget: float | None
+    budget_x: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """`ticks`: (milliseconds, x). `budget`: milliseconds or None, of the 95th percentile to enforce."""
+    """`ticks`: (milliseconds, x)."""
 
     width: float
     height: float
     bar: float
     series: tuple[Series, ...]
     ticks: tuple[tuple[str, float], ...]
-    budget: float | None
-    budget_x: float
-    within: bool
 
 
-def recovery_times(cases: Sequence[Line]) -> list[float]:
-    """From the deletion to the first answer on every path, sorted, in milliseconds."""
-    found = ((case["controls"].get("recovery") or {}).get("recovered_ms") for case in cases)
-    return sorted(float(time) for time in found if time is not None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A budget of the profile in words; milliseconds, `measured` None where nothing was."""
+
+    name: str
+    limit: float
+    measured: float | None
+    kept: bool
+
+
+def budgets_kept(cases: Sequence[Line], budgets: Mapping[str, float]) -> list[Budget]:
+    """Each budget that the profile has, in its order."""
+    found, over = spreads(cases), {item["budget"] for item in over_budget(cases, budgets)}
+    rows = []
+    for name, limit in budgets.items():
+        what, _, part = name.rpartition("_")
+        rows.append(
+            Budget(
+                name=f"{what.replace('_', ' ')}, {part}",
+                limit=limit,
+                measured=found.get(what, {}).get(part),
+                kept=name not in over,
+            )
+        )
+    return rows
 
 
 def slowest(cases: Sequence[Line], count: int = 10) -> list[tuple[Line, float, float | None]]:
@@ -61,14 +82,16 @@ def slowest(cases: Sequence[Line], count: int = 10) -> list[tuple[Line, float, f
 
 def distribution(cases: Sequence[Line], budgets: Mapping[str, float]) -> Plot | None:
     """None where nothing was timed."""
-    named = {"Time to enforce": enforce_times(cases), "Time to recover": recovery_times(cases)}
+    named = {"Time to enforce": enforce_times(cases), "Time to recover": recover_times(cases)}
     named = {name: times for name, times in named.items() if times}
     if not named:
         return None
-    budget = budgets.get("time_to_enforce_p95")
+    limits = {name: budgets.get(f"{name.lower().replace(' ', '_')}_p95") for name in named}
     everything = [max(time, 0.1) for times in named.values() for time in times]
     low = floor(log10(min(everything)))
-    high = max(ceil(log10(max([*everything, budget or 0.1]) * 1.05)), low + 1)
+    high = max(
+        ceil(log10(max([*everything, *(limit for limit in limits.values() if limit)]) * 1.05)), low + 1
+    )
 
     def place(time: float) -> float:
         return round((log10(max(time, 0.1)) - low) / (high - low) * WIDTH, 1)
@@ -97,17 +120,14 @@ def distribution(cases: Sequence[Line], budgets: Mapping[str, float]) -> Plot | 
                 worst=times[-1],
                 bars=tuple(bars),
                 marks=marks,
+                budget=limits[name],
+                budget_x=place(limits[name] or 0.1),
             )
         )
-    first = next(iter(named.values()))
-    within = budget is None or "Time to enforce" not in named or percentile(first, 0.95) <= budget
     return Plot(
         width=WIDTH,
         height=HEIGHT,
         bar=round(width - 1, 2),
         series=tuple(series),
         ticks=tuple((f"{10**power:,g} ms", place(10**power)) for power in range(low, high + 1)),
-        budget=budget,
-        budget_x=place(budget) if budget else 0,
-        within=within,
     )

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -15,11 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
-from conformance.report.case_view import DASH, CaseView, anchor_of, as_yaml, case_views, milliseconds
+from conformance.report.case_view import (
+    DASH,
+    CaseView,
+    anchor_of,
+    case_views,
+    documents,
+    many,
+    milliseconds,
+)
 from conformance.report.controls import Mapped
-from conformance.report.distribution import distribution, slowest
-from conformance.report.figures import STATUSES, count_statuses, requirement_statuses
+from conformance.report.distribution import budgets_kept, distribution, slowest
+from conformance.report.figures import (
+    SEVERITIES,
+    STATUSES,
+    count_statuses,
+    exposure,
+    grouped_findings,
+    requirement_statuses,
+)
 from conformance.report.history import Trend
 from conformance.report.result import LEVELS, SCOPE, level_results, reproduce, result_of
 from conformance.report.traceability import traceability
@@ -38,7 +57,11 @@ SIGNS = {
     "unsupported": "∅",
     "known-deviation": "≈",
 }
-SEVERITIES = ("high", "medium", "low")
+WAYS = {
+    "access-log": "by policy and rule, from the mesh's access log",
+    "counters": "that RBAC denied, not by which rule, from the proxies' counters",
+    "unavailable": "not at all: what denied is not known",
+}
 
 
 def instant(seconds: float | None) -> str:
@@ -61,6 +84,11 @@ def duration(value: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
 
 
+def _marked(text: str) -> Markup:
+    """Text whose `words in backticks` are code; everything is escaped first."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped
+
+
 @cache
 def environment() -> Environment:
     found = Environment(
@@ -75,9 +103,13 @@ def environment() -> Environment:
         "instant": instant,
         "duration": duration,
         "anchor": anchor_of,
-        "yaml": as_yaml,
+        "documents": documents,
+        "many": many,
+        "inline": lambda value: json.dumps(value, ensure_ascii=False),
+        "marked": _marked,
+        "sentence": lambda text: text[:1].upper() + text[1:],
     }
-    found.globals |= {"SIGNS": SIGNS, "STATUSES": STATUSES, "LEVELS": LEVELS}
+    found.globals |= {"SIGNS": SIGNS, "STATUSES": STATUSES, "LEVELS": LEVELS, "SEVERITIES": SEVERITIES}
     return found
 
 
@@ -107,13 +139,10 @@ def _attention(views: Sequence[CaseView]) -> list[CaseView]:
     return sorted(found, key=lambda view: order.index(view.line["status"]))
 
 
-def _findings(cases: Sequence[Line]) -> list[tuple[Line, Line]]:
-    """(finding, case), the gravest first; an unknown severity comes last."""
-    found = [(finding, case) for case in cases for finding in case["findings"]]
-    return sorted(
-        found,
-        key=lambda pair: SEVERITIES.index(pair[0]["severity"]) if pair[0]["severity"] in SEVERITIES else 9,
-    )
+def _attribution(cases: Sequence[Line]) -> list[tuple[str, int]]:
+    """(in words, cases) of each way to know who decided that a case had, the best first."""
+    ways = Counter(case["attribution"] for case in cases if case.get("attribution"))
+    return [(told, ways[way]) for way, told in WAYS.items() if ways[way]]
 
 
 def _groups(views: Sequence[CaseView]) -> dict[str, list[CaseView]]:
@@ -156,7 +185,11 @@ def index_html(
         "attention": _attention(views),
         "plot": distribution(cases, header["profile"].get("budgets") or {}),
         "slowest": slowest(cases),
-        "findings": _findings(cases),
+        "budgets": budgets_kept(cases, header["profile"].get("budgets") or {}),
+        "exposure": exposure(cases),
+        "findings": grouped_findings(cases),
+        "attribution": _attribution(cases),
+        "ways": WAYS,
         "deviations": [case for case in cases if case.get("known_deviation")],
         "by_status": {
             status: [view for view in views if view.line["status"] == status] for status in STATUSES

@@ -48,7 +48,8 @@ class LevelResult:
 def _code(lines: Sequence[Line]) -> int:
     """The footer's exit code, but never a better one than the cases have."""
     header, cases, footer = lines[0], lines[1:-1], lines[-1]
-    found = exit_code([dict(case) for case in cases], header["planned"])
+    over, stale = bool(footer["over_budget"]), bool(footer["stale_deviations"])
+    found = exit_code([dict(case) for case in cases], header["planned"], over=over, stale=stale)
     said = int(footer["exit_code"])
     if footer["interrupted"] or said == 2:
         return 2
@@ -57,6 +58,34 @@ def _code(lines: Sequence[Line]) -> int:
 
 def _many(count: int, noun: str = "case") -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _partial(counts: Mapping[str, int], footer: Line) -> str:
+    """Why a run without a breach is no success."""
+    over = len(footer["over_budget"])
+    causes = [
+        f"{_many(counts['skipped'])} {_were(counts['skipped'])} skipped" if counts["skipped"] else "",
+        f"{_many(counts['known-deviation'], 'known deviation')} {_were(counts['known-deviation'])} excused"
+        if counts["known-deviation"]
+        else "",
+        f"{_many(over, 'time')} {_were(over)} over budget" if over else "",
+    ]
+    told = ", ".join(cause for cause in causes if cause)
+    if not counts["passed"]:
+        return f"No case passed: {told}" if told else "No case passed"
+    return f"What ran holds, but {told}" if told else "What ran holds, but not everything that was asked ran"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _failed_beside(footer: Line) -> str:
+    """Why a run failed of which no case did."""
+    stale = len(footer["stale_deviations"])
+    if stale:
+        return f"{_many(stale, 'known deviation')} must be taken off the list"
+    return "A test that is no case failed (the typed walkthrough)"
 
 
 def result_of(lines: Sequence[Line]) -> Result:
@@ -71,14 +100,10 @@ def result_of(lines: Sequence[Line]) -> Result:
         2: ("interrupted", "inconclusive", "The run was interrupted. This is not a result"),
         5: ("nothing ran", "inconclusive", "No case passed or failed, so nothing is proved"),
         6: ("inconclusive", "inconclusive", f"{_many(counts['inconclusive'])} could not be asked"),
-        7: ("partial", "skipped", f"What ran holds, but {_many(counts['skipped'])} were skipped"),
+        7: ("partial", "skipped", _partial(counts, lines[-1])),
     }
     if code == 1 and not counts["failed"]:
-        word, tone, headline = (
-            "not conformant",
-            "failed",
-            "A test that is no case failed (the typed walkthrough)",
-        )
+        word, tone, headline = "not conformant", "failed", _failed_beside(lines[-1])
     elif code in told:
         word, tone, headline = told[code]
     elif code:
@@ -95,8 +120,6 @@ def result_of(lines: Sequence[Line]) -> Result:
             f"All {_many(asked)} hold" if counts["passed"] == asked else f"{counts['passed']:,} cases hold"
         )
         word, tone = "conformant", "passed"
-    if counts["known-deviation"] and code == 0:
-        headline += f", {_many(counts['known-deviation'], 'known deviation')}"
     if counts["unsupported"] and code == 0:
         headline += f"; {counts['unsupported']:,} more need features that the mesh does not have"
     claims = code in (0, 1, 6, 7) and not selection
@@ -113,7 +136,7 @@ def level_results(cases: Sequence[Line]) -> list[LevelResult]:
             result = "none"
         elif counts["failed"]:
             result = "failure"
-        elif counts["inconclusive"] or counts["skipped"] or not counts["passed"]:
+        elif counts["inconclusive"] or counts["skipped"] or counts["known-deviation"] or not counts["passed"]:
             result = "partial"
         else:
             result = "success"

@@ -16,18 +16,13 @@ GAP = 40.0  # stands for the time between the last look and the deletion, which 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """`bars`: class to SVG path; `marks`: (class, x); all x in 0..WIDTH. `told` says the same in words."""
+    """`bars`: class to SVG path; `marks`: (class, x); all x in 0..WIDTH. The times stand beside it."""
 
     width: float
     bars: Mapping[str, str]
     marks: tuple[tuple[str, float], ...]
     steps: tuple[tuple[int, float], ...]
     cut: float | None
-    told: str
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.0f} ms"
 
 
 def _bar(bars: dict[str, str], kind: str, start: float, end: float) -> None:
@@ -56,16 +51,13 @@ def timeline(case: Line) -> Drawing | None:
     bars: dict[str, str] = {}
     marks: list[tuple[str, float]] = []
     steps: list[tuple[int, float]] = []
-    told: list[str] = []
     for number, found in events:
         places = [(name, round(8 + at * scale, 1), at) for name, at in found]
         if not steps or places[0][1] - steps[-1][1] >= 12:
             steps.append((number, places[0][1]))
         for before, after in pairwise(places):
             _bar(bars, f"to-{after[0]}", before[1], after[1])
-        words = [f"{name.replace('_', ' ')} {_ms(at)}" for name, _, at in places]
         marks += [(name, x) for name, x, _ in places]
-        told.append(f"step {number}: {', '.join(words)}")
     cut = None
     if recovered is not None:
         cut = round(8 + end * scale + GAP / 2, 1)
@@ -73,12 +65,10 @@ def timeline(case: Line) -> Drawing | None:
         back = round(deleted + tail * scale, 1)
         _bar(bars, "to-recovered", deleted, back)
         marks += [("deleted", deleted), ("recovered", back)]
-        told.append(f"recovered {_ms(tail)} after deletion")
     return Drawing(
         width=WIDTH,
         bars=bars,
         marks=tuple(marks),
         steps=tuple(steps),
         cut=cut,
-        told="; ".join(told),
     )

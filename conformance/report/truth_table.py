@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.report.figures import GRAVITY
+from conformance.report.oracle_view import NOT_ASKED, Said, path_of
+from conformance.scenario import VIA
 
 __all__ = ["Cell", "PathRow", "Table", "looks", "path_rows", "truth_table"]
 
@@ -37,12 +39,15 @@ class PathRow:
     described: str
     seen_in: str
     mesh: tuple[str, ...]
-    oracle: str
-    oracle_reasons: tuple[str, ...]
+    oracle: Said
     status: str
     failure: str
     reason: str
     rounds: tuple[tuple[int, float | None, str], ...]
+
+    @property
+    def path(self) -> str:
+        return f"{self.source} → {self.target}:{self.port}{VIA.get(self.via, '')}"
 
     @property
     def look(self) -> str:
@@ -83,27 +88,14 @@ def _testimony(probe: Line) -> str:
     return "no workload" if said["complete"] else f"not known: {said['why']}"
 
 
-def _oracle(probe: Line) -> str:
-    """What the oracle decided; empty where none was asked, which is not the same as a denial."""
-    said = probe.get("oracle")
-    if not said or said.get("allowed") is None:
-        return ""
-    word = "allowed" if said["allowed"] else "denied"
-    rule = f" rule {said['rule']}" if said.get("rule") is not None else ""
-    return f"{word} by {said['policy']}{rule}" if said.get("policy") else word
-
-
 def _same(probe: Line) -> tuple[Any, ...]:
     fields = (probe["expected"], probe.get("by"), probe.get("status"), probe.get("failure"))
-    return (*fields, _without_nonce(probe), _testimony(probe), _oracle(probe))
+    return (*fields, _without_nonce(probe), _testimony(probe))
 
 
-def _row(group: Sequence[Line], anchor: str) -> PathRow:
+def _row(group: Sequence[Line], anchor: str, oracle: Said) -> PathRow:
     probe = group[0]
     mesh = dict.fromkeys(entry["described"] for one in group for entry in one.get("attribution") or ())
-    reasons = dict.fromkeys(
-        str(reason) for one in group for reason in (one.get("oracle") or {}).get("reasons") or ()
-    )
     status = str(probe.get("status") or "inconclusive")
     return PathRow(
         anchor=anchor,
@@ -117,8 +109,7 @@ def _row(group: Sequence[Line], anchor: str) -> PathRow:
         described=_without_nonce(probe),
         seen_in=_testimony(probe),
         mesh=tuple(mesh),
-        oracle=_oracle(probe),
-        oracle_reasons=tuple(reasons),
+        oracle=oracle,
         status=status,
         failure=probe.get("failure") or "",
         reason="" if status == "passed" else probe.get("reason") or "",
@@ -126,20 +117,24 @@ def _row(group: Sequence[Line], anchor: str) -> PathRow:
     )
 
 
-def path_rows(probes: Sequence[Line], prefix: str) -> list[PathRow]:
-    """Every probe, path by path; rounds that went alike share a row. `prefix` makes anchors unique."""
+def path_rows(
+    probes: Sequence[Line], prefix: str, oracle: Mapping[tuple[Any, ...], Said] | None = None
+) -> list[PathRow]:
+    """Every probe, path by path; rounds that went alike share a row. `prefix` makes anchors unique;
+    `oracle`: what it says of this step's paths."""
     paths: dict[tuple[Any, ...], list[Line]] = {}
     for probe in probes:
-        paths.setdefault((probe["from"], probe["to"], probe["port"], probe["via"]), []).append(probe)
+        paths.setdefault(path_of(probe), []).append(probe)
     rows: list[PathRow] = []
-    for found in paths.values():
+    for path, found in paths.items():
+        said = (oracle or {}).get(path, NOT_ASKED)
         group: list[Line] = []
         for probe in sorted(found, key=lambda one: int(one["round"])):
             if group and _same(probe) != _same(group[0]):
-                rows.append(_row(group, f"{prefix}-{len(rows)}"))
+                rows.append(_row(group, f"{prefix}-{len(rows)}", said))
                 group = []
             group.append(probe)
-        rows.append(_row(group, f"{prefix}-{len(rows)}"))
+        rows.append(_row(group, f"{prefix}-{len(rows)}", said))
     return rows
 
 

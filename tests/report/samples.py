@@ -71,12 +71,7 @@ def hostile() -> list[Line]:
     case["steps"][0]["probes"][0] |= {"status": "failed", "expected": "rejected", "via": "service"}
     case["findings"][0] |= {"severity": "high", "seen": HOSTILE, "why": HOSTILE, "advice": HOSTILE}
     case["known_deviation"] = dict.fromkeys(("case", "reason", "link", "approver", "expires"), HOSTILE)
-    case["steps"][0]["probes"][0]["oracle"] = {
-        "allowed": False,
-        "policy": HOSTILE,
-        "rule": 0,
-        "reasons": [HOSTILE],
-    }
+    case["oracle"]["lanes"][0] |= {"via": "service", "doubt": HOSTILE}
     source = f"javascript:alert(1) https://example.com/{HOSTILE}"
     bad = requirement("DOC-02") | {"statement": HOSTILE, "source": source, "quotation": HOSTILE}
     return record(case, requirements=[bad], run=HOSTILE, selection=HOSTILE, environment=[{HOSTILE: HOSTILE}])

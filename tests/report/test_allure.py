@@ -36,8 +36,9 @@ def test_labels_links_and_attachments(tmp_path: Path) -> None:
     attached = {
         item["name"]: item["source"] for item in found["attachments"] + found["steps"][0]["attachments"]
     }
-    assert list(attached) == ["policies as applied", "probes", "what the mesh logged"]
+    assert list(attached) == ["policies as applied", "oracle", "probes", "what the mesh logged"]
     assert "kind: AuthorizationPolicy" in (tmp_path / attached["policies as applied"]).read_text()
+    assert "no ALLOW rule matches" in (tmp_path / attached["oracle"]).read_text()
     assert "denied, matched no policy" in (tmp_path / attached["what the mesh logged"]).read_text()
     assert "the sentence" in found["description"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -82,8 +83,6 @@ def test_the_summary_lists_what_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        lambda text: text[: len(text) // 2],  # truncated
-        lambda text: "".join(text.splitlines(keepends=True)[:-1]),  # no footer: the run did not end
         lambda text: "".join(text.splitlines(keepends=True)[:1] + text.splitlines(keepends=True)[2:]),
         lambda text: text.replace('"record": 1', '"record": 2'),  # another version
         lambda text: text.replace('"status": "passed"', '"status": "failed"'),  # edited
@@ -113,6 +112,26 @@ def test_a_record_that_is_none_is_one_line_and_no_page(
     assert said.err.startswith("error: ")
     assert said.err.count("\n") == 1
     assert not (folder / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda text: text[: len(text) // 2],  # within a line
+        lambda text: "".join(text.splitlines(keepends=True)[:-1]),  # before the footer
+    ],
+)
+def test_an_unfinished_run_is_incomplete_and_has_no_page(
+    tmp_path: Path, cut: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = samples.write(tmp_path / "r", samples.record(lines.case("g/a"), lines.case("g/b")))
+    record = folder / "record.jsonl"
+    record.write_text(cut(record.read_text()))
+    assert main(["report", str(folder)]) == 6
+    assert "INCOMPLETE" in capsys.readouterr().out
+    assert main(["compare", str(folder), str(folder)]) == 4
+    assert "has no footer" in capsys.readouterr().err
+    assert [file.name for file in folder.iterdir()] == ["record.jsonl"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(

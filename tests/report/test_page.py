@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conformance.findings import finding
 from conformance.report.page import index_html
 from tests import lines
 from tests.report import samples
@@ -66,7 +67,7 @@ def headline(content: list[samples.Line]) -> str:
         (["passed", "passed"], {"code": 4}, "inconclusive: No result"),
         (["skipped"], {}, "inconclusive: Nothing ran"),
         (["unsupported"], {}, "inconclusive: Nothing ran"),
-        (["known-deviation"], {}, "inconclusive: Nothing ran"),  # 0 passed is never green
+        (["known-deviation"], {}, "skipped: Partial"),  # 0 passed is never green
         ([], {}, "inconclusive: Nothing ran"),
         (["passed"], {"selection": "-k a"}, "passed: Selection holds"),
     ],
@@ -106,7 +107,7 @@ def test_what_an_auditor_asks_for_is_there() -> None:
         "port 9001 is rejected",
         "routing: not read",
         "a banner",
-        "probe2.0 s",
+        "probe2 s",
         "sleep.foo → tcp-echo.foo:9001",
         "closed (FIN) after its first byte was sent",
         "denied, matched no policy",
@@ -114,7 +115,6 @@ def test_what_an_auditor_asks_for_is_there() -> None:
     ):
         assert expected in text
     assert "Contact" not in text
-    assert "oracle says" not in text  # no oracle was asked, so nothing is said of it
 
 
 def test_the_fingerprint_stands_at_the_foot_of_every_printed_page() -> None:
@@ -124,12 +124,136 @@ def test_the_fingerprint_stands_at_the_foot_of_every_printed_page() -> None:
 
 def test_the_oracle_is_shown_where_it_was_asked() -> None:
     case = lines.case("g/a")
-    said = {"allowed": False, "policy": None, "rule": None, "reasons": ["an ALLOW policy selects it"]}
-    case["steps"][0]["probes"][0]["oracle"] = said
+    case["oracle"]["lanes"][0] |= {"doubt": "another name", "audited": [{"policy": "foo/p", "rule": 0}]}
     text = Elements(page(samples.record(case))).flat()
     assert "the oracle says" in text
-    assert "denied" in text
-    assert "an ALLOW policy selects it" in text
+    assert "denied: no ALLOW rule matches" in text
+    assert "ALLOW p rule 0 does not match: another port" in text
+    assert "audited by p rule 0" in text
+    assert "dry run: the ALLOW policies would allow, by p rule 0" in text
+    assert "doubt: another name" in text
+    unasked = Elements(page(samples.record(lines.case("g/a") | {"oracle": None}))).flat()
+    assert "oracle says" not in unasked  # it was not asked, so nothing is said of it
+
+
+def test_what_the_exposure_watch_saw_is_told() -> None:
+    case = lines.case("g/a")
+    text = Elements(page(samples.record(case))).flat()
+    assert "2 probes of 1 forbidden path in the 6 ms until the next change: none got through" in text
+    assert "2 probes of forbidden paths until the next change, none got through" in text
+    breach: dict[str, Any] = {
+        "from": "sleep.foo",
+        "to": "tcp-echo.foo",
+        "via": "pod",
+        "port": 9001,
+        "count": 3,
+    }
+    breach |= {"offset_ms": 1274.0, "described": "answered 'hello'"}
+    case["steps"][0]["exposure"] |= {"breaches": [breach], "lost": "its stream broke"}
+    text = Elements(page(samples.record(case))).flat()
+    said = "3 connections got through, the first opened 1,274 ms into the case; answered 'hello'"
+    assert f"sleep.foo → tcp-echo.foo:9001 by pod IP: {said}" in text
+    assert "A part of the watch was lost: its stream broke" in text
+    assert "until the next change, 1 got through" in text
+
+
+def test_a_finding_is_told_once_with_what_to_do() -> None:
+    text = Elements(page(samples.record(lines.case("g/a"), lines.case("g/b")))).flat()
+    found = finding("RUN-04", severity="medium", seen="")
+    assert text.count(found["advice"]) == 1
+    assert found["why"] in text
+    assert "Findings 1 1 medium" in text
+    assert "Cases g/a, g/b" in text.replace("Casesg/a", "Cases g/a")
+
+
+def test_the_exceptions_register_has_who_answers_and_what_must_go() -> None:
+    known: dict[str, Any] = {
+        "case": "g/a",
+        "requirement": "",
+        "reason": "ours differs",
+        "link": "https://example.com/1",
+    }
+    known |= {"approver": "Jo", "expires": "2027-01-31", "file": "known.yaml", "line": 4}
+    case = lines.case("g/a", "known-deviation", failure="over-blocking") | {"known_deviation": known}
+    content = samples.record(case, lines.case("g/b"))
+    text = Elements(page(content)).flat()
+    for expected in ("What ran holds, but 1 known deviation was excused", "ours differs", "Jo", "2027-01-31"):
+        assert expected in text
+    assert "known.yaml:4" in text
+    content = samples.record(lines.case("g/b"))
+    content[-1] |= {"stale_deviations": [known | {"why": "every case of it passes"}], "exit_code": 1}
+    assert headline(content) == "failed: Not conformant"
+    text = Elements(page(content)).flat()
+    assert "1 known deviation must be taken off the list" in text
+    assert "every case of it passes" in text
+
+
+def test_a_run_over_its_budget_says_so_first() -> None:
+    budgets = {"time_to_enforce_p95": 10.0, "time_to_recover_max": 9.0}
+    profile = lines.header()["profile"] | {"budgets": budgets}
+    content = samples.record(lines.case("g/a"), profile=profile)
+    over = {"budget": "time_to_enforce_p95", "limit_ms": 10.0, "measured_ms": 20.0}
+    content[-1] |= {"over_budget": [over], "exit_code": 7}
+    assert headline(content) == "skipped: Partial"
+    text = Elements(page(content)).flat()
+    assert "What ran holds, but 1 time was over budget" in text
+    assert "measured 20 ms, the budget is 10 ms" in text
+    assert re.search("time to enforce, p95 ?10 ms ?20 ms ?✗ over", text)
+    assert re.search("time to recover, max ?9 ms ?. ?not measured", text)
+
+
+def test_how_it_is_known_who_decided_is_told() -> None:
+    cases = [lines.case("g/a"), lines.case("g/b") | {"attribution": "counters"}]
+    text = Elements(page(samples.record(*cases))).flat()
+    assert "1 case by policy and rule, from the mesh's access log; 1 case that RBAC denied" in text
+    unknown = lines.case("g/a") | {"attribution": "unavailable"}
+    assert "not at all: what denied is not known" in Elements(page(samples.record(unknown))).flat()
+
+
+def test_generated_policies_and_what_disagrees() -> None:
+    policy = {"kind": "AuthorizationPolicy", "metadata": {"name": "drawn"}}
+    disagreement: dict[str, Any] = {
+        "set": 7,
+        "failure": "over-blocking",
+        "reason": "the oracle allows it",
+        "again": True,
+    }
+    disagreement |= {"documents": [policy, policy], "shrunk": [policy], "file": "generated/set-7.yaml"}
+    generated: dict[str, Any] = {
+        "asked": 1000,
+        "seed": 42,
+        "sets": 990,
+        "batches": 4,
+        "probes": 12345,
+        "late": 2,
+    }
+    generated |= {"drawn_ms": 5.0, "tried_ms": 61000.0, "again": "python -m conformance run --fuzz=1000"}
+    generated |= {
+        "disagreements": [disagreement],
+        "inconclusive": [{"set": 9, "reason": "a barrier did not come"}],
+    }
+    case = lines.case("generated/policies", "failed", failure="over-blocking") | {"generated": generated}
+    text = Elements(page(samples.record(case))).flat()
+    for expected in (
+        "990 of 1,000, in 4 batches, 1 min 1 s",
+        "12,345, 2 agreed only when probed again",
+        "python -m conformance run --fuzz=1000",
+        "Set 7 disagrees over-blocking: the oracle allows it",
+        "Written as a scenario: generated/set-7.yaml",
+        "name: drawn",
+        "Set 9 is inconclusive: a barrier did not come",
+    ):
+        assert expected in text
+
+
+def test_preflight_is_told_with_its_remedies() -> None:
+    checks = [
+        {"name": "API group", "ok": True, "said": "v1 is served", "remedy": ""},
+        {"name": "rights", "ok": False, "said": "no exec", "remedy": "grant pods/exec"},
+    ]
+    text = Elements(page(samples.record(lines.case("g/a"), preflight=checks))).flat()
+    assert "rights" in text
+    assert "What to do: grant pods/exec" in text
 
 
 def test_every_probe_is_in_the_page() -> None:
@@ -209,7 +333,7 @@ def test_ten_thousand_cases_still_make_a_page_that_opens() -> None:
     text = page(content)
     assert len(text) < 16_000_000
     assert "leaves out the probes of 9,999 cases that passed" in text
-    assert "step 1: applied 1 ms" in text  # of the failed one, in full
+    assert "applied at 1 ms" in text  # of the failed one, in full
     assert text.count('<details class="case"') == 10_000
 
 
