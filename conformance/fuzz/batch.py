@@ -21,23 +21,22 @@ from conformance.evidence import AccessEntry, Controls, Kind, Outcome, Waited
 from conformance.fuzz.cases import TABLE, Document, PolicySet, Row
 from conformance.fuzz.foretell import foretell
 from conformance.fuzz.pool import Pool
+from conformance.in_force import deciders
 from conformance.look import markers
 from conformance.oracle import Decision, Shadow, Undecided
 from conformance.oracle import Verdict as Foretold
 from conformance.probe.converge import converge
-from conformance.sweep import CONTROL_PORT, Lane, Probed, sweep
+from conformance.sweep import CONTROL_PORT, Lane, Probed, path_of, sweep
 from conformance.verdict import (
-    ANY,
     Failure,
     Status,
     Verdict,
     judge,
-    judge_attribution,
     judge_audit,
     judge_dry_run,
+    judge_foretold,
     worst,
 )
-from conformance.verdict import Decision as Decider
 
 __all__ = ["Examined", "Seen", "Trial", "clear", "examine", "hold_table"]
 
@@ -235,7 +234,7 @@ def _probe(pool: Pool, paths: Sequence[_Path], baseline: set[Lane]) -> list[tupl
     before = dict(rig.sent)
     swept = sweep(rig, [path.lane for path in paths])
     incomplete, alive, _ = markers(rig, [])
-    keys = [_key(pool, path.lane) for path in paths]
+    keys = [path_of(rig, path.lane) for path in paths]
     if told:
         deadline = time.monotonic() + rig.profile.deadlines.attribution
         rig.access.wait_for({key: rig.sent[key] for key in keys}, deadline=deadline)
@@ -258,27 +257,14 @@ def _probe(pool: Pool, paths: Sequence[_Path], baseline: set[Lane]) -> list[tupl
     return found
 
 
-def _key(pool: Pool, lane: Lane) -> tuple[str, str, int]:
-    return str(lane.workload), pool.rig.pods[lane.source].address, lane.workload_port
-
-
 def _decided(foretold: Decision, entries: Sequence[AccessEntry]) -> list[Verdict]:
-    """Whether the mesh names the rule that the oracle names, and shows the same trial and audit."""
+    """Whether the mesh names a rule that the oracle names, and shows the same trial and audit."""
+    found = [judge_foretold(deciders(foretold), entries, wanted=1)]
     if foretold.verdict is Foretold.REFUSED:
-        found = [judge_attribution(Decider(denied=True, policy=ANY), entries, wanted=1)]
-        if entries and not entries[0].refused:
-            reason = f"{entries[0].describe()}; it must be refused before any policy is asked"
-            found.append(Verdict(status=Status.FAILED, failure=Failure.WRONG_REASON, reason=reason))
         return found
-    rule = foretold.matching[0] if foretold.matching else None
-    decider = Decider(
-        denied=foretold.verdict is Foretold.DENIED,
-        policy=f"{rule.namespace}/{rule.name}" if rule else None,
-        rule=rule.rule if rule else None,
-    )
     audited = foretold.audited[0] if foretold.audited else None
     return [
-        judge_attribution(decider, entries, wanted=1),
+        *found,
         judge_dry_run(_told(foretold.dry_run_allow), _told(foretold.dry_run_deny), None, entries, wanted=1),
         # An enforced DENY ends the connection before the filter that audits, or after it: only what is
         # promised is asked.
