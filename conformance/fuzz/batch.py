@@ -6,6 +6,7 @@ in every backend's log, who decided. Only what disagrees is probed again.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,7 @@ from conformance.verdict import (
     worst,
 )
 
-__all__ = ["Examined", "Seen", "Trial", "clear", "examine", "hold_table"]
+__all__ = ["Examined", "Seen", "Trial", "clear", "examine", "hold_table", "sample"]
 
 WRITERS = 8
 BREACHES = (Failure.EXPOSURE, Failure.DELIVERED)
@@ -130,9 +131,12 @@ def _placed(document: Document, serial: int) -> dict[str, Any]:
     return {**document, "metadata": {**metadata, "name": f"{metadata['name']}-{serial}"}}
 
 
-def examine(pool: Pool, trials: Sequence[Trial], baseline: set[Lane]) -> list[Examined]:
+def examine(
+    pool: Pool, trials: Sequence[Trial], baseline: set[Lane], *, whole: bool = True
+) -> list[Examined]:
     """Puts the sets in place of the ones before and tries them; at most one for each slot, and one that is
-    mesh-wide alone. What the cluster would not take or tell is in the verdicts."""
+    mesh-wide alone. `whole`: the whole table is probed, else what `sample` takes of it. What the cluster
+    would not take or tell is in the verdicts."""
     found = [Examined(trial=trial) for trial in trials]
     rig = pool.rig
     rig.settle()
@@ -147,7 +151,8 @@ def examine(pool: Pool, trials: Sequence[Trial], baseline: set[Lane]) -> list[Ex
     paths: list[_Path] = []
     for examined, slot in zip(found, pool.slots, strict=False):
         if not examined.verdicts:
-            paths += _foretold(pool, examined, slot)
+            table = _foretold(pool, examined, slot)
+            paths += table if whole else sample(table, examined.trial.number)
     judged = _probe(pool, paths, baseline)
     for path, (_, verdict) in zip(paths, judged, strict=True):
         path.examined.probes += 1
@@ -225,6 +230,24 @@ def _foretold(pool: Pool, examined: Examined, slot: str) -> list[_Path]:
     except Undecided as why:
         _doubt([examined], f"the oracle cannot tell: {why}")
         return []
+
+
+def sample(table: Sequence[_Path], number: int) -> list[_Path]:
+    """Of a set's table what is probed: for each client every decision that the oracle foretells it, once, and
+    of the rest as many by chance as make half the table. The same for the same number."""
+    drawn = random.Random(f"table {number}").sample(table, len(table))  # noqa: S311 - no secret
+    kinds: dict[object, _Path] = {}
+    for path in drawn:
+        kinds.setdefault((path.row.source, *_told_of(path.foretold)), path)
+    first = list(kinds.values())
+    rest = [path for path in drawn if path not in first]
+    return [*first, *rest[: max(len(table) // 2 - len(first), 0)]]
+
+
+def _told_of(foretold: Decision) -> tuple[object, ...]:
+    """All that is compared of a decision."""
+    shadows = (foretold.dry_run_allow, foretold.dry_run_deny)
+    return (foretold.verdict, foretold.matching, foretold.audited[:1], *map(_told, shadows))
 
 
 def _probe(pool: Pool, paths: Sequence[_Path], baseline: set[Lane]) -> list[tuple[Probed, Verdict]]:
