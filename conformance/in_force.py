@@ -20,7 +20,7 @@ from conformance.sweep import Case, Lane
 from conformance.topology import WORKLOADS, find_service
 from conformance.verdict import Foretold
 
-__all__ = ["Answer", "foretell"]
+__all__ = ["Answer", "deciders", "foretell"]
 
 API_VERSIONS = ("security.istio.io/v1", "security.istio.io/v1beta1")
 Body = dict[str, Any]
@@ -95,13 +95,17 @@ def _answer(rig: Rig, hand: Hand, case: Case, documents: Sequence[Body], mesh: M
         doubt = f"what others have on the cluster changes what must be: {names}; with it: {differs}"
     else:
         doubt = f"the oracle disagrees about what is in force: {differs}" if differs else ""
-    foretold = Foretold(
+    return Answer(lane=lane, decision=decision, foretold=deciders(decision), doubt=doubt, foreign=foreign)
+
+
+def deciders(decision: Decision) -> Foretold:
+    """A decision of the oracle as verdicts are given by it."""
+    return Foretold(
         outcome=decision.verdict.value,
         deciders=tuple((f"{rule.namespace}/{rule.name}", rule.rule) for rule in decision.matching),
         why=decision.why,
         custom=_by_authorizer(decision),
     )
-    return Answer(lane=lane, decision=decision, foretold=foretold, doubt=doubt, foreign=foreign)
 
 
 def _by_authorizer(decision: Decision) -> bool:

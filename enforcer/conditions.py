@@ -20,6 +20,8 @@ Json = dict[str, Any]
 TYPE = "Enforced"
 SETTLE_SECONDS = 0.5
 """A wait for sidecars shorter than this is not worth a write: the answer replaces it."""
+WRITES_AT_ONCE, WRITES_A_SECOND = 20, 5
+"""While many policies come and go, most are gone before their condition would be read."""
 GONE_ALREADY = frozenset({404, 409})
 PLURALS = {"AuthorizationPolicy": "authorizationpolicies", "PeerAuthentication": "peerauthentications"}
 
@@ -117,7 +119,8 @@ class Writable(Protocol):
 
 
 class Writer:
-    """Writes what differs, one at a time, never twice the same. Runs until cancelled.
+    """Writes what differs, one at a time, never twice the same, and not more than the API server should be
+    asked for. Runs until cancelled.
 
     `wanted()` gives every policy's document and condition; `notify` is called whenever that may have changed.
     """
@@ -128,6 +131,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._written: dict[Key, tuple[Condition, str]] = {}
         self._unsettled: dict[Key, float] = {}
+        self._allowed = float(WRITES_AT_ONCE)
+        self._allowed_at = 0.0
 
     def notify(self) -> None:
         self._wake.set()
@@ -139,6 +144,7 @@ class Writer:
             # The timeout: an unsettled condition has waited long enough, or a failed write is due again.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout)
+            await asyncio.sleep(self._until_allowed())
             self._wake.clear()
             failed, waiting = await self._write_due()
             if failed:
@@ -165,9 +171,20 @@ class Writer:
                 if now - since < SETTLE_SECONDS:
                     due_in.append(SETTLE_SECONDS - (now - since))
                     continue
+            if wait := self._until_allowed():
+                due_in.append(wait)
+                continue
+            self._allowed -= 1
             failed |= not await self._write(key, document, condition)
         self._unsettled = pending
         return failed, min(due_in, default=None)
+
+    def _until_allowed(self) -> float:
+        """Seconds until another write is allowed; 0: it is now."""
+        now = asyncio.get_running_loop().time()
+        self._allowed = min(self._allowed + (now - self._allowed_at) * WRITES_A_SECOND, WRITES_AT_ONCE)
+        self._allowed_at = now
+        return max((1 - self._allowed) / WRITES_A_SECOND, 0.0)
 
     async def _write(self, key: Key, document: Json, condition: Condition) -> bool:
         plural = PLURALS[key.kind]

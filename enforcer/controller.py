@@ -47,7 +47,7 @@ from enforcer.xds.snapshot import Snapshot
 
 log = logging.getLogger("enforcer")
 
-BURST_SECONDS = 0.01
+BURST_SECONDS = 0.025
 
 MESH_FILE = Path("/etc/authz/mesh.yaml")
 

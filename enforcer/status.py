@@ -53,6 +53,9 @@ class Status:
         return json.dumps(content, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 
+LINE_SECONDS = 0.01
+
+
 class Board:
     """Holds the newest status for its readers. `read` is called only when somebody looks."""
 
@@ -88,6 +91,8 @@ class Board:
                 if line != last:
                     last = line
                     await response.write(line)
+                    # One push is answered by many sidecars: what they say in this time is one line.
+                    await asyncio.sleep(LINE_SECONDS)
         except ConnectionError:
             # The reader went away.
             return response

@@ -6,6 +6,7 @@ in every backend's log, who decided. Only what disagrees is probed again.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,25 +22,24 @@ from conformance.evidence import AccessEntry, Controls, Kind, Outcome, Waited
 from conformance.fuzz.cases import TABLE, Document, PolicySet, Row
 from conformance.fuzz.foretell import foretell
 from conformance.fuzz.pool import Pool
+from conformance.in_force import deciders
 from conformance.look import markers
 from conformance.oracle import Decision, Shadow, Undecided
 from conformance.oracle import Verdict as Foretold
 from conformance.probe.converge import converge
-from conformance.sweep import CONTROL_PORT, Lane, Probed, sweep
+from conformance.sweep import CONTROL_PORT, Lane, Probed, path_of, sweep
 from conformance.verdict import (
-    ANY,
     Failure,
     Status,
     Verdict,
     judge,
-    judge_attribution,
     judge_audit,
     judge_dry_run,
+    judge_foretold,
     worst,
 )
-from conformance.verdict import Decision as Decider
 
-__all__ = ["Examined", "Seen", "Trial", "clear", "examine", "hold_table"]
+__all__ = ["Examined", "Seen", "Trial", "clear", "examine", "hold_table", "sample"]
 
 WRITERS = 8
 BREACHES = (Failure.EXPOSURE, Failure.DELIVERED)
@@ -131,9 +131,12 @@ def _placed(document: Document, serial: int) -> dict[str, Any]:
     return {**document, "metadata": {**metadata, "name": f"{metadata['name']}-{serial}"}}
 
 
-def examine(pool: Pool, trials: Sequence[Trial], baseline: set[Lane]) -> list[Examined]:
+def examine(
+    pool: Pool, trials: Sequence[Trial], baseline: set[Lane], *, whole: bool = True
+) -> list[Examined]:
     """Puts the sets in place of the ones before and tries them; at most one for each slot, and one that is
-    mesh-wide alone. What the cluster would not take or tell is in the verdicts."""
+    mesh-wide alone. `whole`: the whole table is probed, else what `sample` takes of it. What the cluster
+    would not take or tell is in the verdicts."""
     found = [Examined(trial=trial) for trial in trials]
     rig = pool.rig
     rig.settle()
@@ -148,7 +151,8 @@ def examine(pool: Pool, trials: Sequence[Trial], baseline: set[Lane]) -> list[Ex
     paths: list[_Path] = []
     for examined, slot in zip(found, pool.slots, strict=False):
         if not examined.verdicts:
-            paths += _foretold(pool, examined, slot)
+            table = _foretold(pool, examined, slot)
+            paths += table if whole else sample(table, examined.trial.number)
     judged = _probe(pool, paths, baseline)
     for path, (_, verdict) in zip(paths, judged, strict=True):
         path.examined.probes += 1
@@ -228,6 +232,24 @@ def _foretold(pool: Pool, examined: Examined, slot: str) -> list[_Path]:
         return []
 
 
+def sample(table: Sequence[_Path], number: int) -> list[_Path]:
+    """Of a set's table what is probed: for each client every decision that the oracle foretells it, once, and
+    of the rest as many by chance as make half the table. The same for the same number."""
+    drawn = random.Random(f"table {number}").sample(table, len(table))  # noqa: S311 - no secret
+    kinds: dict[object, _Path] = {}
+    for path in drawn:
+        kinds.setdefault((path.row.source, *_told_of(path.foretold)), path)
+    first = list(kinds.values())
+    rest = [path for path in drawn if path not in first]
+    return [*first, *rest[: max(len(table) // 2 - len(first), 0)]]
+
+
+def _told_of(foretold: Decision) -> tuple[object, ...]:
+    """All that is compared of a decision."""
+    shadows = (foretold.dry_run_allow, foretold.dry_run_deny)
+    return (foretold.verdict, foretold.matching, foretold.audited[:1], *map(_told, shadows))
+
+
 def _probe(pool: Pool, paths: Sequence[_Path], baseline: set[Lane]) -> list[tuple[Probed, Verdict]]:
     """One sweep over the paths, and the verdict on each."""
     rig = pool.rig
@@ -235,7 +257,7 @@ def _probe(pool: Pool, paths: Sequence[_Path], baseline: set[Lane]) -> list[tupl
     before = dict(rig.sent)
     swept = sweep(rig, [path.lane for path in paths])
     incomplete, alive, _ = markers(rig, [])
-    keys = [_key(pool, path.lane) for path in paths]
+    keys = [path_of(rig, path.lane) for path in paths]
     if told:
         deadline = time.monotonic() + rig.profile.deadlines.attribution
         rig.access.wait_for({key: rig.sent[key] for key in keys}, deadline=deadline)
@@ -258,27 +280,14 @@ def _probe(pool: Pool, paths: Sequence[_Path], baseline: set[Lane]) -> list[tupl
     return found
 
 
-def _key(pool: Pool, lane: Lane) -> tuple[str, str, int]:
-    return str(lane.workload), pool.rig.pods[lane.source].address, lane.workload_port
-
-
 def _decided(foretold: Decision, entries: Sequence[AccessEntry]) -> list[Verdict]:
-    """Whether the mesh names the rule that the oracle names, and shows the same trial and audit."""
+    """Whether the mesh names a rule that the oracle names, and shows the same trial and audit."""
+    found = [judge_foretold(deciders(foretold), entries, wanted=1)]
     if foretold.verdict is Foretold.REFUSED:
-        found = [judge_attribution(Decider(denied=True, policy=ANY), entries, wanted=1)]
-        if entries and not entries[0].refused:
-            reason = f"{entries[0].describe()}; it must be refused before any policy is asked"
-            found.append(Verdict(status=Status.FAILED, failure=Failure.WRONG_REASON, reason=reason))
         return found
-    rule = foretold.matching[0] if foretold.matching else None
-    decider = Decider(
-        denied=foretold.verdict is Foretold.DENIED,
-        policy=f"{rule.namespace}/{rule.name}" if rule else None,
-        rule=rule.rule if rule else None,
-    )
     audited = foretold.audited[0] if foretold.audited else None
     return [
-        judge_attribution(decider, entries, wanted=1),
+        *found,
         judge_dry_run(_told(foretold.dry_run_allow), _told(foretold.dry_run_deny), None, entries, wanted=1),
         # An enforced DENY ends the connection before the filter that audits, or after it: only what is
         # promised is asked.

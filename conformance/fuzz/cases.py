@@ -9,7 +9,7 @@ from typing import Any
 from conformance.sweep import Lane
 from conformance.topology import SERVICES, Ref
 
-__all__ = ["CLIENTS", "SHARED", "TABLE", "TARGET", "Document", "PolicySet", "Row"]
+__all__ = ["CLIENTS", "SHARED", "TABLE", "TARGET", "Document", "PolicySet", "Row", "placed"]
 
 Document = Mapping[str, Any]
 
@@ -17,6 +17,11 @@ TARGET = Ref(name="tcp-echo", namespace="foo")
 CLIENTS = tuple(map(Ref.parse, ("sleep.foo", "sleep-b.foo", "sleep.bar", "sleep.legacy")))
 # Clients that every slot of the pool is probed from.
 SHARED = ("bar", "legacy")
+
+
+def placed(ref: Ref, slot: str) -> Ref:
+    """A workload of the topology as it stands in a slot of the pool, whose namespace stands for foo."""
+    return ref if ref.namespace in SHARED else Ref(name=ref.name, namespace=slot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +56,8 @@ class Row:
 
     def lane(self, slot: str) -> Lane:
         """The path in a slot of the pool: its namespace stands for foo."""
-        source = self.source
-        if source.namespace not in SHARED:
-            source = Ref(name=source.name, namespace=slot)
         return Lane(
-            source=source,
+            source=placed(self.source, slot),
             target=Ref(name=self.service, namespace=slot),
             via=self.via,
             port=self.port,

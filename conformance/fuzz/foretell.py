@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from conformance.foresight import MESH, service_account
-from conformance.fuzz.cases import Row
+from conformance.foresight import MESH, connect
+from conformance.fuzz.cases import TARGET, Row
 from conformance.fuzz.pool import Pool
-from conformance.oracle import Connection, Decision, Destination, Mesh, Source, decide
+from conformance.oracle import Decision, Mesh, decide
+from conformance.topology import SERVICES, WORKLOADS
 
 __all__ = ["foretell", "mesh_of"]
 
@@ -22,24 +23,14 @@ def mesh_of(pool: Pool) -> Mesh:
 
 def foretell(pool: Pool, slot: str, documents: Sequence[Mapping[str, Any]], row: Row) -> Decision:
     """Raises Undecided where it depends on what is not known here."""
-    rig, lane = pool.rig, row.lane(slot)
-    source, target = rig.pods[lane.source], rig.pods[lane.workload]
-    meshed = source.sidecar and target.sidecar and row.via == "service"
-    host = f"{row.service}.{target.namespace}.svc.cluster.local"
-    connection = Connection(
-        source=Source(
-            namespace=source.namespace,
-            service_account=service_account(row.source),
-            ip=source.address,
-            meshed=meshed,
-        ),
-        destination=Destination(
-            namespace=target.namespace,
-            ip=target.address,
-            port=row.workload_port,
-            labels=target.labels,
-            injected=target.sidecar,
-        ),
-        sni=f"outbound_.{row.port}_._.{host}" if meshed else "",
+    connection = connect(
+        row.source,
+        WORKLOADS[TARGET],
+        row.workload_port,
+        service=SERVICES[row.service] if row.via == "service" else None,
+        service_port=row.port,
+        labels=pool.pod(TARGET, slot).labels,
+        names=pool.names(slot),
+        address=lambda ref: pool.pod(ref, slot).address,
     )
     return decide([*pool.environment, *documents], connection, mesh_of(pool))

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -265,9 +267,14 @@ def draw_sets(number: int, count: int, features: Features) -> tuple[PolicySet, .
 
     Each is drawn on its own: within one draw Hypothesis makes new examples of parts of earlier ones, which
     suits the search for one failure and leaves much of the grammar out. Raises InputError for none."""
+    return tuple(_draws(number, count, features))
+
+
+def _draws(number: int, count: int, features: Features) -> Iterator[PolicySet]:
     if count < 1:
         raise InputError("at least one set is drawn")
-    return tuple(_draw(f"{number}/{index}", features) for index in range(count))
+    for index in range(count):
+        yield _draw(f"{number}/{index}", features)
 
 
 def _draw(seed_text: str, features: Features) -> PolicySet:
@@ -301,25 +308,43 @@ class Drawing:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        # It draws on while nobody asks for sets, so its output must be taken.
+        self._reader = Thread(target=self._read, name="drawing", daemon=True)
+        self._reader.start()
 
-    def sets(self) -> tuple[PolicySet, ...]:
-        """Waits for them. Raises InputError where they cannot be drawn."""
-        output, said = self._process.communicate()
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self._lines.put(line)
+        self._lines.put("")
+
+    def sets(self) -> Iterator[PolicySet]:
+        """Each as soon as it is drawn, in order. Raises InputError where they cannot be drawn."""
+        while line := self._lines.get():
+            yield PolicySet(documents=tuple(json.loads(line)))
+        said = self._process.stderr.read() if self._process.stderr else ""
+        self._end()
         if self._process.returncode:
             reason = (said.strip().splitlines() or ["no reason was given"])[-1]
             raise InputError(f"no policies could be drawn: {reason}")
-        return tuple(PolicySet(documents=tuple(documents)) for documents in json.loads(output))
 
     def stop(self) -> None:
         """Ends it where nobody waits for the sets any more."""
         self._process.kill()
-        self._process.communicate()
+        self._end()
+
+    def _end(self) -> None:
+        self._reader.join()
+        self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream:
+                stream.close()
 
 
 def main(arguments: list[str]) -> int:
     number, count, features = arguments
-    drawn = draw_sets(int(number), int(count), frozenset(features.split(",")))
-    json.dump([one.documents for one in drawn], sys.stdout)
+    for one in _draws(int(number), int(count), frozenset(features.split(","))):
+        print(json.dumps(one.documents), flush=True)
     return 0
 
 

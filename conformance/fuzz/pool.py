@@ -19,7 +19,7 @@ from conformance.cluster.install import install_namespace
 from conformance.cluster.kube import Kube, ObjectKey
 from conformance.cluster.ready import Pods, has_sidecar
 from conformance.errors import ConformanceError
-from conformance.fuzz.cases import CLIENTS, SHARED, TARGET
+from conformance.fuzz.cases import CLIENTS, SHARED, TARGET, placed
 from conformance.rig import Pod, Rig, service_addresses
 from conformance.topology import TAILS, WORKLOADS, Names, Ref, Workload
 
@@ -78,18 +78,18 @@ class Pool:
         names = self.rig.names
         return SlotNames(run=names.run, worker=names.worker, root=names.root, slot=slot)
 
+    def pod(self, ref: Ref, slot: str) -> Pod:
+        """The pod that stands for a workload of the topology in a slot."""
+        return self.rig.pods[placed(ref, slot)]
+
     def resolve(self, value: Any, slot: str) -> Any:
         """A value with its placeholders filled in, for a slot."""
-
-        def placed(ref: Ref) -> Ref:
-            return ref if ref.namespace in SHARED else Ref(name=ref.name, namespace=slot)
-
         return placeholders.resolve(
             value,
             names=self.names(slot),
-            pod_address=lambda ref: self.rig.pods[placed(ref)].address,
-            pod_address6=lambda ref: self.rig.pods[placed(ref)].address6,
-            service_address=lambda ref: self.rig.services[placed(ref)],
+            pod_address=lambda ref: self.pod(ref, slot).address,
+            pod_address6=lambda ref: self.pod(ref, slot).address6,
+            service_address=lambda ref: self.rig.services[placed(ref, slot)],
         )
 
     def close(self) -> None:

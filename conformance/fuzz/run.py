@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ __all__ = ["GENERATED", "Asked", "Tally", "batches", "generate"]
 GENERATED = "generated/policies"
 # Of the sets that disagree, how many are shrunk; a mesh that does nothing right has a thousand.
 MOST_SHRUNK = 3
+# So many are tried while the next ones are drawn.
+CHUNK = 200
 SCENARIOS = "scenarios"
 
 
@@ -94,6 +97,18 @@ def batches(trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
     yield from ([trial] for trial in alone)
 
 
+def _chunks(drawn: Iterator[PolicySet], tally: Tally) -> Iterator[list[Trial]]:
+    """The sets in the order of the draw, numbered; the first ones while the others are still being drawn."""
+    numbered = enumerate(drawn)
+    while True:
+        begun = time.monotonic()
+        chunk = [Trial(number=number, drawn=one) for number, one in islice(numbered, CHUNK)]
+        tally.drawn_s += time.monotonic() - begun
+        if not chunk:
+            return
+        yield chunk
+
+
 def generate(act: Act, asked: Asked) -> None:
     """The case. Ends with the worst that was seen; what was counted stands in the record either way."""
     # Hypothesis is slow to import, and runs without generated policies need none of it.
@@ -106,20 +121,18 @@ def generate(act: Act, asked: Asked) -> None:
         pool = stack.enter_context(
             open_pool(act.rig, manifests=asked.manifests, slots=slots_for(asked.count), keep=asked.keep)
         )
-        begun = time.monotonic()
-        trials = [Trial(number=number, drawn=drawn) for number, drawn in enumerate(drawing.sets())]
-        tally.drawn_s = time.monotonic() - begun
         baseline, missing = hold_table(pool, pool.rig.profile.deadlines.ready)
         if missing:
             said = "; ".join(f"{one.lane}: {one.seen.describe()}" for one in missing[:4])
             act.doubt(f"the baseline does not hold, so nothing can be concluded: {said}")
         begun = time.monotonic()
         try:
-            for batch in batches(trials, len(pool.slots)):
-                for one in tally.take(examine(pool, batch, baseline)):
-                    _report(pool, one, baseline, tally, asked, acceptable)
+            for trials in _chunks(drawing.sets(), tally):
+                for batch in batches(trials, len(pool.slots)):
+                    for one in tally.take(examine(pool, batch, baseline, whole=False)):
+                        _report(pool, one, baseline, tally, asked, acceptable)
         finally:
-            tally.tried_s = time.monotonic() - begun
+            tally.tried_s = time.monotonic() - begun - tally.drawn_s
             act.note("generated", tally.line())
         waited = clear(pool)
         _, missing = hold_table(pool, pool.rig.profile.deadlines.recovery)

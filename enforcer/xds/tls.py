@@ -6,6 +6,7 @@ Certificates, keys and the root travel apart from this, as secrets; here they ar
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from envoy.config.core.v3.base_pb2 import TransportSocket
 from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiVersion, ConfigSource
@@ -38,8 +39,9 @@ SESSION_KEYS = 32
 """Sessions kept for resumption by each cluster; one resumption uses one up (TLS 1.3)."""
 
 
+@cache
 def server_socket(trust: Trust) -> TransportSocket:
-    """Inbound: whoever has a certificate of the mesh."""
+    """Inbound: whoever has a certificate of the mesh. One message for all: to be copied, never changed."""
     prefixes = [StringMatcher(prefix=f"spiffe://{domain}/") for domain in trust.domains]
     context = DownstreamTlsContext(
         common_tls_context=_common(prefixes), require_client_certificate=BoolValue(value=True)

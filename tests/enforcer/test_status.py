@@ -160,6 +160,37 @@ def test_what_somebody_overwrote_is_written_again() -> None:
     with_writer(paper, play)
 
 
+def test_of_many_conditions_at_once_only_so_many_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enforcer.conditions.WRITES_AT_ONCE", 2)
+    monkeypatch.setattr("enforcer.conditions.WRITES_A_SECOND", 1e-6)
+    keys = [Key(kind="AuthorizationPolicy", namespace="foo", name=name) for name in "abc"]
+    paths: list[str] = []
+
+    class Papers(Paper):
+        def patch(self, path: str, body: Any, *, content_type: str = "") -> dict[str, Any]:
+            paths.append(path)
+            return {"metadata": {"resourceVersion": "2"}, **body}
+
+    papers = Papers()
+
+    async def play() -> None:
+        writer = Writer(papers, lambda: dict.fromkeys(keys, (papers.document, papers.wanted)))
+        task = asyncio.create_task(writer.run())
+        writer.notify()
+        async with asyncio.timeout(60):
+            while len(paths) < 2:
+                await asyncio.sleep(0.005)
+        for _ in range(5):
+            writer.notify()
+            await asyncio.to_thread(int)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(play())
+    assert [path.split("/")[-2] for path in paths] == ["a", "b"]
+
+
 def test_a_failed_write_is_tried_again() -> None:
     paper = Paper()
     paper.failures = 2
@@ -211,12 +242,13 @@ class Scene:
         self.controller = controller
         self.api = api
         self.lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.last: dict[str, Any] = {}
 
     async def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first status line from now on of which this is true."""
         async with asyncio.timeout(60):
             while True:
-                line = await self.lines.get()
+                line = self.last = await self.lines.get()
                 if holds(line):
                     return line
 
@@ -320,7 +352,8 @@ def test_a_write_of_the_condition_pushes_nothing_and_is_not_repeated() -> None:
             await scene.until_patched(lambda patch: patch[0] == POLICY_STATUS)
             version = scene.api.version
             before = scene.controller.ads.sessions["foo/x"]._subscriptions[LISTENER_TYPE].nonce
-            await scene.until(lambda line: processed(line) >= version)
+            if processed(scene.last) < version:  # else the line of the acknowledgement told both
+                await scene.until(lambda line: processed(line) >= version)
             # One more round through everything.
             scene.api.put(watch.NAMESPACES, {"metadata": {"name": "later"}})
             await scene.until(lambda line: "Namespace//later" in line["objects"])

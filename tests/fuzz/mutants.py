@@ -30,7 +30,7 @@ FAMILIES = {
     "scope": "selector_ignored",
     "peer-authentication": "strict_is_permissive",
 }
-SETS = {"peer-authentication": 80, "principals": 60}
+SETS = {"peer-authentication": 80, "principals": 60, "namespaces": 80}
 SEED = 1
 RUN_SECONDS = 900
 

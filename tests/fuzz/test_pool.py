@@ -8,10 +8,11 @@ import pytest
 
 from conformance.cluster.kube import ObjectKey
 from conformance.errors import SetupError
-from conformance.fuzz.batch import Trial
+from conformance.fuzz.batch import Trial, sample
 from conformance.fuzz.cases import CLIENTS, TABLE, PolicySet
 from conformance.fuzz.pool import Pool, SlotNames, slots_for
 from conformance.fuzz.run import batches
+from conformance.oracle import Decision, Verdict
 from conformance.rig import Rig
 from conformance.topology import Names, Ref
 
@@ -57,6 +58,33 @@ def test_every_set_is_tried_once_and_a_mesh_wide_one_alone() -> None:
     sets = [a_set(), a_set("PeerAuthentication"), a_set(namespace="${root}"), a_set(), a_set()]
     trials = [Trial(number=number, drawn=drawn) for number, drawn in enumerate(sets)]
     assert [[one.number for one in batch] for batch in batches(trials, 2)] == [[0, 3], [4], [1], [2]]
+
+
+def test_a_sample_has_every_decision_of_every_client_and_half_of_the_table_at_least() -> None:
+    def paths(denied: set[tuple[str, int]]) -> list[Any]:
+        return [
+            SimpleNamespace(
+                row=row,
+                foretold=Decision(
+                    verdict=Verdict.DENIED
+                    if (str(row.source), row.workload_port) in denied
+                    else Verdict.ALLOWED,
+                    why="",
+                ),
+            )
+            for row in TABLE
+        ]
+
+    table = paths({("sleep.foo", 9001), ("sleep.bar", 9003)})
+    for number in range(20):
+        found = sample(table, number)
+        assert len(found) == len(TABLE) // 2
+        assert found == sample(table, number)
+        rows = [(str(path.row.source), path.row.workload_port) for path in found]
+        assert {("sleep.foo", 9001), ("sleep.bar", 9003)} <= set(rows)
+        assert {source for source, _ in rows} == {str(client) for client in CLIENTS}
+    everything = {path.row for number in range(20) for path in sample(table, number)}
+    assert everything == set(TABLE)
 
 
 class Api:
