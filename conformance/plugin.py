@@ -130,7 +130,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     planned = [scenario.id for item in session.items if (scenario := _scenario(item))]
     if config.option.collectonly or session.testsfailed:
         return
-    if not session.items and config.option.keyword and wants_scenarios(config):
+    distributed = bool(getattr(config.option, "tx", None))  # the workers collect, not this process
+    if not session.items and not distributed and config.option.keyword and wants_scenarios(config):
         say_to(config)(f"-k '{config.option.keyword}' matches no scenario; see `python -m conformance list`")
     if not planned:
         if any(map(_wants_cluster, session.items)) and not is_worker(config):
