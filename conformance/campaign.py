@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,10 +23,12 @@ from conformance.authorizer import FEATURE, with_authorizer
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
+from conformance.cluster.ownership import remove_run
 from conformance.deviations import check_deviations, deviate, load_known, stale
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
 from conformance.fuzz.run import GENERATED, Asked, generate
+from conformance.guest import bounds_of, check_guest, is_guest, names_of, profile_of, why_left_out
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.profile import UNAVAILABLE, Profile, find_profile, load_profile
@@ -44,14 +46,13 @@ from conformance.stage import (
     Choice,
     Cluster,
     choose_here,
-    close_rig,
+    clear_stage,
     environment,
     open_rig,
     prepare,
     start,
 )
 from conformance.telemetry import log_connections
-from conformance.topology import Names
 from conformance.verdict import Status
 
 __all__ = ["Campaign", "Options", "Owner"]
@@ -66,6 +67,10 @@ class Options:
     cluster: str = "auto"
     kubeconfig: Path | None = None
     context: str | None = None
+    mesh_kubeconfig: Path | None = None
+    mesh_context: str | None = None
+    allow_mesh_wide: bool = False
+    namespaces: Mapping[str, str] = field(default_factory=dict)  # lent ones, real names by logical ones
     profile: str = "bundled"
     level: str = "extended"
     known: Path | None = None
@@ -91,7 +96,8 @@ class Campaign:
         self.options = options
         self.run = run
         self.worker = worker
-        self.profile: Profile = load_profile(find_profile(options.profile))
+        check_guest(options)
+        self.profile: Profile = profile_of(options, load_profile(find_profile(options.profile)))
         self.catalogue: Mapping[str, Requirement] = load_catalogue()
         scenarios, functions = load_scenarios(), load_functions()
         self.known = self.profile.known_deviations
@@ -106,28 +112,43 @@ class Campaign:
             if self._in_level(item) and (options.fuzz or item.id != GENERATED)
         }
         self.cases = {item.id: item for item in self.scenarios} | self.functions
-        self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
+        self.names = names_of(options, self.profile, run=run, worker=worker)
+        self.bounds = bounds_of(options, self.profile, run=run)
+        self.guest = is_guest(options)
         self.rig: Rig | None = None
+        self._kube: Kube | None = None
         self.locks: Path | None = None
 
     def _in_level(self, scenario: Scenario) -> bool:
         return self.options.level == Level.EXTENDED.value or scenario.level is Level.CORE
 
     def open_rig(self, kube: Kube, say: Callable[[str], None]) -> None:
+        self._kube = kube
+        kube.bounds = self.bounds
         self.rig = open_rig(kube, self.profile, self.names, say, manifests=self.options.manifests)
         switched_on = self.options.telemetry and log_connections(kube, self.names, say)
         settle_attribution(self.rig, say, patience=self.profile.deadlines.ready if switched_on else 0.0)
 
     def close_rig(self) -> None:
+        """Also where the rig could not be opened, so that its halves are not left on somebody's cluster."""
         rig, self.rig = self.rig, None
-        if rig is not None:
-            close_rig(rig, keep=self.options.keep)
+        kube, self._kube = self._kube, None
+        if kube is None or (rig is None and not self.guest):
+            return
+        if not self.options.keep:
+            clear_stage(kube, self.names, rig)
+        elif rig is not None:
+            rig.close()
 
     def conduct(self, scenario: Scenario, body: Body | None = None) -> Line:
         """Runs one case, or says why not; its line of the record. `body`: of a case that is a function."""
         why_not = self.profile.why_not(scenario.features)
+        left_out = why_left_out(self.options, self.profile, self.names, scenario)
+        if left_out and (not why_not or why_not[0] == Status.SKIPPED.value):
+            why_not = (Status.SKIPPED.value, left_out)
         status, reason = why_not or ("", "")
-        tried = status == Status.UNSUPPORTED.value and not body and is_checked(scenario, self.profile)
+        unsupported = status == Status.UNSUPPORTED.value and not body and not left_out
+        tried = unsupported and is_checked(scenario, self.profile)
         if why_not and not tried:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
@@ -201,7 +222,10 @@ class Owner:
         self._kind = choice.kind
         self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
         self.kube = Kube(self.cluster.kubeconfig, options.context)
-        prepare(self.kube, profile, self.say, manifests=options.manifests)
+        if self.campaign.guest:
+            self.kube.bounds = self.campaign.bounds
+        else:
+            prepare(self.kube, profile, self.say, manifests=options.manifests)
         return self.kube
 
     def plan(self, planned: Sequence[str]) -> None:
@@ -316,6 +340,12 @@ class Owner:
         """Stops the cluster if it is ours to stop; whether there was one."""
         kube, self.kube = self.kube, None
         cluster, self.cluster = self.cluster, None
+        if kube is not None and self.campaign.guest and not self.campaign.options.keep:
+            # Workers remove their own; a worker that was lost has not.
+            bounds = self.campaign.bounds
+            lent = {*bounds.given, *((bounds.root,) if bounds.mesh_wide else ())}
+            for problem in remove_run(kube, self.campaign.run, lent):
+                self.say(f"not deleted: {problem}")
         if kube is not None:
             kube.close()
         if cluster is None:

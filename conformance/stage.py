@@ -33,7 +33,7 @@ __all__ = [
     "Choice",
     "Cluster",
     "choose",
-    "close_rig",
+    "clear_stage",
     "open_barrier",
     "open_rig",
     "prepare",
@@ -220,7 +220,8 @@ def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, An
     return read_environment(kube, [profile.root_namespace, *map(names.real, NAMESPACES)])
 
 
-def close_rig(rig: Rig, *, keep: bool) -> None:
-    rig.close()
-    if not keep:
-        remove_namespaces(rig.kube, rig.names)
+def clear_stage(kube: Kube, names: Names, rig: Rig | None) -> None:
+    """Ends what is open and asks for the deletion of the worker's namespaces."""
+    if rig is not None:
+        rig.close()
+    remove_namespaces(kube, names)
