@@ -24,6 +24,7 @@ from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
 from conformance.cluster.ownership import remove_run
+from conformance.cluster.two_apis import TwoApis
 from conformance.deviations import check_deviations, deviate, load_known, stale
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
@@ -31,7 +32,8 @@ from conformance.fuzz.run import GENERATED, Asked, generate
 from conformance.guest import bounds_of, check_guest, is_guest, names_of, profile_of, why_left_out
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
-from conformance.profile import UNAVAILABLE, Profile, find_profile, load_profile
+from conformance.preflight import Check, Ground, hindrance, preflight
+from conformance.profile import ENFORCER_STATUS, UNAVAILABLE, Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
 from conformance.report.allure import write_allure
 from conformance.report.console import summary_text
@@ -49,6 +51,7 @@ from conformance.stage import (
     clear_stage,
     environment,
     open_rig,
+    phase,
     prepare,
     start,
 )
@@ -117,14 +120,28 @@ class Campaign:
         self.guest = is_guest(options)
         self.rig: Rig | None = None
         self._kube: Kube | None = None
+        self.hindrance = ""  # what others have there that nothing can be told beside
         self.locks: Path | None = None
 
     def _in_level(self, scenario: Scenario) -> bool:
         return self.options.level == Level.EXTENDED.value or scenario.level is Level.CORE
 
+    def connect(self, kubeconfig: Path) -> Kube:
+        """To the run's cluster. Raises InputError."""
+        options = self.options
+        if options.mesh_kubeconfig is None:
+            return Kube(kubeconfig, options.context)
+        if self.profile.barrier == ENFORCER_STATUS:
+            raise InputError(f"the mesh of the profile {self.profile.name} has no API of its own")
+        mesh = Kube(options.mesh_kubeconfig, options.mesh_context)
+        return TwoApis(kubeconfig, options.context, mesh=mesh)
+
     def open_rig(self, kube: Kube, say: Callable[[str], None]) -> None:
         self._kube = kube
         kube.bounds = self.bounds
+        if self.guest:
+            there = environment(kube, self.profile, self.names)
+            self.hindrance = hindrance(there, root=self.names.root)
         self.rig = open_rig(kube, self.profile, self.names, say, manifests=self.options.manifests)
         switched_on = self.options.telemetry and log_connections(kube, self.names, say)
         settle_attribution(self.rig, say, patience=self.profile.deadlines.ready if switched_on else 0.0)
@@ -153,6 +170,10 @@ class Campaign:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
             raise RuntimeError("no rig is open")
+        if self.hindrance and (body or any(step.expect for step in scenario.steps)):
+            reason = f"not told from what others have on the cluster: {self.hindrance}"
+            result = {"status": Status.INCONCLUSIVE.value, "reason": reason}
+            return case_line(scenario, worker=self.worker, result=result)
         if scenario.id == GENERATED:
             body = self._generate
         with mesh_lock(self.locks, exclusive=scenario.mesh_wide or scenario.id == GENERATED):
@@ -196,6 +217,7 @@ class Owner:
         self.kube: Kube | None = None
         self.recorder: Recorder | None = None
         self.summary = ""
+        self.preflight: list[Check] = []
         self._kind = ""
         self._begun = time.monotonic()
 
@@ -221,12 +243,26 @@ class Owner:
         choice = self.choose()
         self._kind = choice.kind
         self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
-        self.kube = Kube(self.cluster.kubeconfig, options.context)
+        self.kube = self.campaign.connect(self.cluster.kubeconfig)
         if self.campaign.guest:
             self.kube.bounds = self.campaign.bounds
+            self._preflight(self.kube)
         else:
             prepare(self.kube, profile, self.say, manifests=options.manifests)
         return self.kube
+
+    def _preflight(self, kube: Kube) -> None:
+        """Raises SetupError, one line per problem, and nothing of the run is left."""
+        campaign = self.campaign
+        ground = Ground(
+            kube=kube,
+            profile=campaign.profile,
+            names=campaign.names,
+            lent=campaign.bounds.given,
+            manifests=campaign.options.manifests,
+        )
+        with phase(self.say, "preflight"):
+            self.preflight = preflight(ground)
 
     def plan(self, planned: Sequence[str]) -> None:
         """Writes the header; `planned`: the ids of the cases that will run, in order. Raises SetupError."""
@@ -286,6 +322,7 @@ class Owner:
             "timeouts": asdict(profile.deadlines),
             "rounds": profile.rounds,
             "environment": environment(kube, profile, campaign.names) if kube else [],
+            "preflight": [asdict(check) for check in self.preflight],
             "requirements": [
                 {name: getattr(item, name) for name in REQUIREMENT_FIELDS}
                 for item in campaign.catalogue.values()

@@ -19,6 +19,7 @@ from conformance.scenario import FEATURES
 __all__ = [
     "ATTRIBUTIONS",
     "BUDGETS",
+    "ENFORCER_STATUS",
     "PROFILES",
     "UNAVAILABLE",
     "Deadlines",
@@ -35,6 +36,8 @@ KEYS = {
 }  # fmt: skip
 
 # How it can be known who decided: by rule, or only that RBAC did.
+# The barriers: how the landing of a change is proven.
+ENFORCER_STATUS = "enforcer-status"
 ATTRIBUTIONS = ("access-log", "counters")
 UNAVAILABLE = "unavailable"
 # How a denied connection may end. An answer is no denial, and what could not be asked is no evidence.

@@ -36,6 +36,7 @@ __all__ = [
     "clear_stage",
     "open_barrier",
     "open_rig",
+    "phase",
     "prepare",
     "renew_barrier",
     "start",

@@ -155,11 +155,23 @@ def install_namespace(
     that is lent to the run is left as it is. Raises SetupError."""
     if not _is_lent(kube, real):
         labels = dict(profile.injection_labels) if injected else {}
-        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
-        _apply_all(kube, [document])
+        _have_namespace(kube, real, labels)
     files = [manifests / "workloads" / f"{name}.yaml" for name in workloads]
     _apply_all(kube, read_manifests(files), namespace=real)
     return wait_for_deployments(kube, real, set(workloads), deadline=deadline)
+
+
+def _have_namespace(kube: Kube, real: str, labels: dict[str, str]) -> None:
+    """Made, or there from before in this run. Raises SetupError for one of somebody else's."""
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
+    key = kube.key(document)
+    current = kube.get(key)
+    if current.code == 404:
+        kube.create(document).or_raise(f"create {key}")
+    elif kube.bounds:
+        kube.bounds.check_owner(key, current.or_raise(f"read {key}").body)
+    else:
+        _apply_all(kube, [document])
 
 
 def _is_lent(kube: Kube, real: str) -> bool:

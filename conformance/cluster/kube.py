@@ -101,6 +101,15 @@ class Kube:
         self._preferred: dict[str, str] = {}
         self._lock = threading.Lock()
 
+    @property
+    def mesh(self) -> Kube:
+        """The connection to the API that serves the mesh's own kinds: this one, or that of `TwoApis`."""
+        return self
+
+    def data_plane_serves(self, api_version: str, kind: str) -> bool:
+        """Whether the workloads' own API serves a kind of the mesh, too."""
+        return self.serves(api_version, kind)
+
     def close(self) -> None:
         self.client.close()
 
@@ -131,6 +140,12 @@ class Kube:
             for text in WARNING_TEXT.findall(header)
         )
         return _answer(int(response.status), data, warnings)
+
+    def header(self, path: str, name: str) -> str:
+        """A header of the answer to a GET; empty where it has none. Raises SetupError."""
+        response = self._send("GET", path, None, {}, "application/json", self._timeout)
+        response.read()
+        return str(response.response.headers.get(name) or "")
 
     def _send(
         self,

@@ -104,7 +104,11 @@ def delete_owned(kube: Kube, found: Sequence[Owned]) -> list[str]:
 
 def remove_run(kube: Kube, run: str, namespaces: Iterable[str] = ()) -> list[str]:
     """Everything that a run left, whoever of its processes made it; what could not be deleted, in words."""
-    try:
-        return delete_owned(kube, find_owned(kube, run=run, namespaces=namespaces))
-    except SetupError as error:
-        return [str(error)]
+    lent = tuple(namespaces)
+    problems = []
+    for api in dict.fromkeys((kube, kube.mesh)):
+        try:
+            problems += delete_owned(api, find_owned(api, run=run, namespaces=lent))
+        except SetupError as error:
+            problems.append(str(error))
+    return problems

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.__main__ import main
 from conformance.cluster.bounds import MANAGED_BY, MANAGER, RUN
 from conformance.cluster.ownership import find_owned
 from tests.existing.conftest import Stranger
@@ -96,13 +97,20 @@ def make(stranger: Stranger, name: str, labels: dict[str, str]) -> None:
     stranger.kube.create(body).or_raise(name)
 
 
-def test_cleanup_deletes_what_carries_our_labels_and_nothing_else(stranger: Stranger) -> None:
+def test_cleanup_deletes_what_carries_our_labels_and_nothing_else(
+    stranger: Stranger, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = stranger.namespaces()
     make(stranger, "authz-conf-dead-foo", {MANAGED_BY: MANAGER, RUN: "dead"})
     make(stranger, "authz-conf-live-foo", {MANAGED_BY: MANAGER, RUN: "live"})
     make(stranger, "authz-conf-theirs-foo", {MANAGED_BY: "somebody", RUN: "dead"})
     make(stranger, "authz-conf-unlabelled", {MANAGED_BY: MANAGER})
     at = ("cleanup", f"--kubeconfig={stranger.kubeconfig}")
+
+    def command(*arguments: str) -> tuple[int, str]:
+        code = main(arguments)
+        return code, capsys.readouterr().out
+
     code, output = command(*at)
     assert (code, "nothing to delete" in output) == (0, True), output  # they are all young
     code, output = command(*at, "--run=dead", "--dry-run")
