@@ -44,6 +44,7 @@ FEATURES: Mapping[str, str] = {
     "proxy-admin": "a sidecar's administration can be asked from its own container",
     "ipv6": "pods have IPv6 addresses",
     "trust-domain-alias": "alias.example is an alias of the mesh's trust domain",
+    "ztunnel": "the data plane is ztunnel (ambient)",
     "sni": "connection.sni of TLS traffic",
 }
 

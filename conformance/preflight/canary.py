@@ -5,32 +5,21 @@ They are the run's own and stay; where a check fails, everything of the run is r
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from conformance.cluster.exec import open_exec
 from conformance.cluster.install import install_namespace
 from conformance.cluster.ready import Pods, has_sidecar, wait_for_deployments
 from conformance.errors import ProbeError, SetupError
 from conformance.preflight.checks import Check, Ground
+from conformance.probe.once import ask_once
 
 __all__ = ["check_mutual_tls", "check_policy", "check_workloads"]
 
 CANARY = "conformance-canary"
 WORKLOADS = {"foo": ("sleep", "tcp-echo"), "legacy": ("sleep",)}
 PORT = 9000
-# Says one line; a line of JSON: the answer, empty where there is none.
-ASK = """
-import json, socket, sys
-try:
-    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as sock:
-        sock.sendall(b"canary\\n")
-        print(json.dumps(sock.makefile().readline()), flush=True)
-except OSError as error:
-    print(json.dumps(""), flush=True)
-"""
 AMBIENT_LABEL, AMBIENT_MARK = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 LET_IN = "pods must be allowed there: quota, PodSecurity level, image (--image, --image-registry)"
 
@@ -164,17 +153,15 @@ def _ask(ground: Ground, logical: str, target: str) -> str:
     deadline = time.monotonic() + ground.profile.deadlines.ready
     pods = wait_for_deployments(ground.kube, real, {"sleep"}, deadline=deadline)
     pod = next(pod for pod in pods if (pod["metadata"].get("labels") or {}).get("app") == "sleep")
-    stream = open_exec(
-        ground.kube,
-        namespace=real,
-        pod=pod["metadata"]["name"],
-        container="sleep",
-        command=("python3", "-c", ASK, target, str(PORT)),
-        what=f"the canary in {real}",
-    )
     try:
-        return str(json.loads(stream.receive(deadline)))
-    except (ProbeError, ValueError):
+        return ask_once(
+            ground.kube,
+            namespace=real,
+            pod=pod["metadata"]["name"],
+            container="sleep",
+            host=target,
+            port=PORT,
+            deadline=deadline,
+        )
+    except ProbeError:
         return ""
-    finally:
-        stream.close()
