@@ -5,8 +5,8 @@ workload: DENY on a port that nobody listens on. Policies come to istiod by one 
 they were written; so a sidecar whose configuration dump has the nonce has everything before it. A dump that
 merely lacks a policy proves nothing.
 
-Labels: the policy selects by all labels that the pod has now, so a label that was put on is proven with it; for
-one that was taken off a second policy selects by it, written first, and must not be in the dump. A
+Labels: the policy selects by all labels that the pod has now, so a label that was put on is proven with it;
+for one that was taken off a second policy selects by it, written first, and must not be in the dump. A
 PeerAuthentication leaves no name in a sidecar: it is awaited by its own effect, which the rounds look for.
 """
 

@@ -2,9 +2,9 @@
 
 Nobody may look into ztunnel from outside. tcp-echo listens on a port that no case speaks of. After a step's
 changes it is tried: where it answers, a DENY on it is applied, and it must be refused then; where it is
-refused already, by an ALLOW policy that does not name it, an ALLOW for it is applied, and it must answer then.
-Where neither turns it (a DENY of everything), nothing is proven. Ours is written last and policies come by one
-watch in order, so whoever obeys it has everything before it.
+refused already, by an ALLOW policy that does not name it, an ALLOW for it is applied, and it must answer
+then. Where neither turns it (a DENY of everything), nothing is proven. Ours is written last and policies come
+by one watch in order, so whoever obeys it has everything before it.
 """
 
 from __future__ import annotations

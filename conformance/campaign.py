@@ -310,6 +310,8 @@ class Owner:
                 "cluster": campaign.options.cluster,
                 "profile": campaign.options.profile,
                 "keep": campaign.options.keep,
+                "allow_mesh_wide": campaign.options.allow_mesh_wide,
+                "namespaces": dict(campaign.options.namespaces),
                 "known": display_path(campaign.options.known.absolute()) if campaign.options.known else "",
                 "telemetry": campaign.options.telemetry,
                 # Empty: the suite's own. With others, another enforcer was under test.

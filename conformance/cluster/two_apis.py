@@ -22,6 +22,7 @@ ISTIO = re.compile(r"/apis/[a-z0-9.-]+\.istio\.io(/|$)")
 NAMESPACES = "/api/v1/namespaces"
 NAMESPACE = re.compile(r"/api/v1/namespaces/[^/]+")
 OURS = (MANAGED_BY, RUN)
+PATIENCE = 60.0  # seconds for labels to come from the mesh
 
 
 class TwoApis(Kube):
@@ -82,7 +83,7 @@ class TwoApis(Kube):
             there = self._mesh.merge_patch(self._mesh.key(body), {"metadata": {"labels": labels}})
         if not there.ok:
             return there
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + PATIENCE
         while True:
             arrived = (super().request("GET", path).body.get("metadata") or {}).get("labels") or {}
             missing = labels.items() - arrived.items()
