@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +56,7 @@ from conformance.stage import (
     start,
 )
 from conformance.telemetry import log_connections
+from conformance.topology import NAMESPACES
 from conformance.verdict import Status
 
 __all__ = ["Campaign", "Options", "Owner"]
@@ -254,15 +255,21 @@ class Owner:
     def _preflight(self, kube: Kube) -> None:
         """Raises SetupError, one line per problem, and nothing of the run is left."""
         campaign = self.campaign
+        names = campaign.names
+        if not campaign.bounds.given:
+            # Of its own: an access log that is written late has nothing of the canary among a case's lines.
+            given = {name: f"authz-conf-{campaign.run}-canary-{name}" for name in NAMESPACES}
+            names = replace(names, given=given)
         ground = Ground(
             kube=kube,
             profile=campaign.profile,
-            names=campaign.names,
+            names=names,
             lent=campaign.bounds.given,
             manifests=campaign.options.manifests,
         )
         with phase(self.say, "preflight"):
             self.preflight = preflight(ground)
+        clear_stage(kube, names, None)
 
     def plan(self, planned: Sequence[str]) -> None:
         """Writes the header; `planned`: the ids of the cases that will run, in order. Raises SetupError."""

@@ -1,6 +1,6 @@
 """The first workloads of a run: are they let in, injected, and spoken to by mutual TLS where they must be.
 
-They are the run's own and stay; where a check fails, everything of the run is removed.
+They stand in namespaces of their own, or in lent ones; where a check fails, everything of the run is removed.
 """
 
 from __future__ import annotations
