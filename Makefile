@@ -17,6 +17,8 @@ OPTIONS += $(if $(PROFILE),--profile=$(PROFILE))
 # A KUBECONFIG that merely stands in the environment must not be taken for the cluster to test.
 OPTIONS += $(if $(filter existing,$(CLUSTER)),$(if $(KUBECONFIG),--kubeconfig=$(KUBECONFIG)))
 OPTIONS += $(if $(CONTEXT),--context=$(CONTEXT))
+OPTIONS += $(if $(filter existing,$(CLUSTER)),$(if $(MESH_KUBECONFIG),--mesh-kubeconfig=$(MESH_KUBECONFIG)))
+OPTIONS += $(if $(filter existing,$(CLUSTER)),$(if $(MESH_CONTEXT),--mesh-context=$(MESH_CONTEXT)))
 SELECTION := $(if $(K),-k "$(K)")
 SELECTION += $(if $(filter-out 0,$(N)),-n $(N))
 

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,13 +23,17 @@ from conformance.authorizer import FEATURE, with_authorizer
 from conformance.catalogue import Requirement, load_catalogue
 from conformance.cluster.install import MANIFESTS, check_manifests
 from conformance.cluster.kube import Kube
+from conformance.cluster.ownership import remove_run
+from conformance.cluster.two_apis import TwoApis
 from conformance.deviations import check_deviations, deviate, load_known, stale
 from conformance.errors import ConformanceError, InputError, SetupError
 from conformance.functions import load_functions
 from conformance.fuzz.run import GENERATED, Asked, generate
+from conformance.guest import bounds_of, check_guest, is_guest, names_of, profile_of, why_left_out
 from conformance.lines import case_line
 from conformance.locks import mesh_lock
-from conformance.profile import UNAVAILABLE, Profile, find_profile, load_profile
+from conformance.preflight import Check, Ground, hindrance, preflight
+from conformance.profile import ENFORCER_STATUS, UNAVAILABLE, Profile, find_profile, load_profile
 from conformance.record import Line, Recorder, exit_code
 from conformance.report.allure import write_allure
 from conformance.report.console import summary_text
@@ -44,14 +48,15 @@ from conformance.stage import (
     Choice,
     Cluster,
     choose_here,
-    close_rig,
+    clear_stage,
     environment,
     open_rig,
+    phase,
     prepare,
     start,
 )
 from conformance.telemetry import log_connections
-from conformance.topology import Names
+from conformance.topology import NAMESPACES
 from conformance.verdict import Status
 
 __all__ = ["Campaign", "Options", "Owner"]
@@ -66,6 +71,10 @@ class Options:
     cluster: str = "auto"
     kubeconfig: Path | None = None
     context: str | None = None
+    mesh_kubeconfig: Path | None = None
+    mesh_context: str | None = None
+    allow_mesh_wide: bool = False
+    namespaces: Mapping[str, str] = field(default_factory=dict)  # lent ones, real names by logical ones
     profile: str = "bundled"
     level: str = "extended"
     known: Path | None = None
@@ -91,7 +100,8 @@ class Campaign:
         self.options = options
         self.run = run
         self.worker = worker
-        self.profile: Profile = load_profile(find_profile(options.profile))
+        check_guest(options)
+        self.profile: Profile = profile_of(options, load_profile(find_profile(options.profile)))
         self.catalogue: Mapping[str, Requirement] = load_catalogue()
         scenarios, functions = load_scenarios(), load_functions()
         self.known = self.profile.known_deviations
@@ -106,28 +116,57 @@ class Campaign:
             if self._in_level(item) and (options.fuzz or item.id != GENERATED)
         }
         self.cases = {item.id: item for item in self.scenarios} | self.functions
-        self.names = Names(run=run, worker=worker, root=self.profile.root_namespace)
+        self.names = names_of(options, self.profile, run=run, worker=worker)
+        self.bounds = bounds_of(options, self.profile, run=run)
+        self.guest = is_guest(options)
         self.rig: Rig | None = None
+        self._kube: Kube | None = None
+        self.hindrance = ""  # what others have there that nothing can be told beside
         self.locks: Path | None = None
 
     def _in_level(self, scenario: Scenario) -> bool:
         return self.options.level == Level.EXTENDED.value or scenario.level is Level.CORE
 
+    def connect(self, kubeconfig: Path) -> Kube:
+        """To the run's cluster. Raises InputError."""
+        options = self.options
+        if options.mesh_kubeconfig is None:
+            return Kube(kubeconfig, options.context)
+        if self.profile.barrier == ENFORCER_STATUS:
+            raise InputError(f"the mesh of the profile {self.profile.name} has no API of its own")
+        mesh = Kube(options.mesh_kubeconfig, options.mesh_context)
+        return TwoApis(kubeconfig, options.context, mesh=mesh)
+
     def open_rig(self, kube: Kube, say: Callable[[str], None]) -> None:
+        self._kube = kube
+        kube.bounds = self.bounds
+        if self.guest:
+            there = environment(kube, self.profile, self.names)
+            self.hindrance = hindrance(there, root=self.names.root)
         self.rig = open_rig(kube, self.profile, self.names, say, manifests=self.options.manifests)
         switched_on = self.options.telemetry and log_connections(kube, self.names, say)
         settle_attribution(self.rig, say, patience=self.profile.deadlines.ready if switched_on else 0.0)
 
     def close_rig(self) -> None:
+        """Also where the rig could not be opened, so that its halves are not left on somebody's cluster."""
         rig, self.rig = self.rig, None
-        if rig is not None:
-            close_rig(rig, keep=self.options.keep)
+        kube, self._kube = self._kube, None
+        if kube is None or (rig is None and not self.guest):
+            return
+        if not self.options.keep:
+            clear_stage(kube, self.names, rig)
+        elif rig is not None:
+            rig.close()
 
     def conduct(self, scenario: Scenario, body: Body | None = None) -> Line:
         """Runs one case, or says why not; its line of the record. `body`: of a case that is a function."""
         why_not = self.profile.why_not(scenario.features)
+        left_out = why_left_out(self.options, self.profile, self.names, scenario)
+        if left_out and (not why_not or why_not[0] == Status.SKIPPED.value):
+            why_not = (Status.SKIPPED.value, left_out)
         status, reason = why_not or ("", "")
-        tried = status == Status.UNSUPPORTED.value and not body and is_checked(scenario, self.profile)
+        unsupported = status == Status.UNSUPPORTED.value and not body and not left_out
+        tried = unsupported and is_checked(scenario, self.profile)
         if why_not and not tried:
             return case_line(scenario, worker=self.worker, result={"status": status, "reason": reason})
         if self.rig is None:
@@ -135,6 +174,10 @@ class Campaign:
         if lacking := self.rig.why_not(scenario.features):
             # Not a gap of the profile's: nobody can ask it here, and nothing is left open by that.
             result = {"status": Status.UNSUPPORTED.value, "reason": lacking}
+            return case_line(scenario, worker=self.worker, result=result)
+        if self.hindrance and (body or any(step.expect for step in scenario.steps)):
+            reason = f"not told from what others have on the cluster: {self.hindrance}"
+            result = {"status": Status.INCONCLUSIVE.value, "reason": reason}
             return case_line(scenario, worker=self.worker, result=result)
         if scenario.id == GENERATED:
             body = self._generate
@@ -179,6 +222,7 @@ class Owner:
         self.kube: Kube | None = None
         self.recorder: Recorder | None = None
         self.summary = ""
+        self.preflight: list[Check] = []
         self._kind = ""
         self._begun = time.monotonic()
 
@@ -204,9 +248,32 @@ class Owner:
         choice = self.choose()
         self._kind = choice.kind
         self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
-        self.kube = Kube(self.cluster.kubeconfig, options.context)
-        prepare(self.kube, profile, self.say, manifests=options.manifests)
+        self.kube = self.campaign.connect(self.cluster.kubeconfig)
+        if self.campaign.guest:
+            self.kube.bounds = self.campaign.bounds
+            self._preflight(self.kube)
+        else:
+            prepare(self.kube, profile, self.say, manifests=options.manifests)
         return self.kube
+
+    def _preflight(self, kube: Kube) -> None:
+        """Raises SetupError, one line per problem, and nothing of the run is left."""
+        campaign = self.campaign
+        names = campaign.names
+        if not campaign.bounds.given:
+            # Of its own: an access log that is written late has nothing of the canary among a case's lines.
+            given = {name: f"authz-conf-{campaign.run}-canary-{name}" for name in NAMESPACES}
+            names = replace(names, given=given)
+        ground = Ground(
+            kube=kube,
+            profile=campaign.profile,
+            names=names,
+            lent=campaign.bounds.given,
+            manifests=campaign.options.manifests,
+        )
+        with phase(self.say, "preflight"):
+            self.preflight = preflight(ground)
+        clear_stage(kube, names, None)
 
     def plan(self, planned: Sequence[str]) -> None:
         """Writes the header; `planned`: the ids of the cases that will run, in order. Raises SetupError."""
@@ -254,6 +321,8 @@ class Owner:
                 "cluster": campaign.options.cluster,
                 "profile": campaign.options.profile,
                 "keep": campaign.options.keep,
+                "allow_mesh_wide": campaign.options.allow_mesh_wide,
+                "namespaces": dict(campaign.options.namespaces),
                 "known": display_path(campaign.options.known.absolute()) if campaign.options.known else "",
                 "telemetry": campaign.options.telemetry,
                 # Empty: the suite's own. With others, another enforcer was under test.
@@ -266,6 +335,7 @@ class Owner:
             "timeouts": asdict(profile.deadlines),
             "rounds": profile.rounds,
             "environment": environment(kube, profile, campaign.names) if kube else [],
+            "preflight": [asdict(check) for check in self.preflight],
             "requirements": [
                 {name: getattr(item, name) for name in REQUIREMENT_FIELDS}
                 for item in campaign.catalogue.values()
@@ -320,6 +390,12 @@ class Owner:
         """Stops the cluster if it is ours to stop; whether there was one."""
         kube, self.kube = self.kube, None
         cluster, self.cluster = self.cluster, None
+        if kube is not None and self.campaign.guest and not self.campaign.options.keep:
+            # Workers remove their own; a worker that was lost has not.
+            bounds = self.campaign.bounds
+            lent = {*bounds.given, *((bounds.root,) if bounds.mesh_wide else ())}
+            for problem in remove_run(kube, self.campaign.run, lent):
+                self.say(f"not deleted: {problem}")
         if kube is not None:
             kube.close()
         if cluster is None:

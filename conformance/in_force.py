@@ -50,6 +50,7 @@ def foretell(rig: Rig, hand: Hand, cases: Sequence[Case]) -> list[Answer]:
         return [Answer(lane=case.lane, doubt=why) for case in cases]
     mesh = Mesh(
         root_namespace=rig.names.root,
+        trust_domain=rig.profile.trust_domain,
         aliases=(ALIAS,) if "trust-domain-alias" in rig.profile.features else (),
         authorizers=AUTHORIZERS if "custom" in rig.profile.features else {},
     )

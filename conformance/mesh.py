@@ -14,7 +14,7 @@ from conformance.cluster.ready import is_ready, wait_for_deployments, wait_for_p
 from conformance.errors import ProbeError, SetupError
 from conformance.exposure import end_watch
 from conformance.rig import Rig
-from conformance.stage import open_barrier
+from conformance.stage import open_status
 from conformance.topology import Ref
 
 __all__ = [
@@ -150,7 +150,7 @@ def control_plane_stopped(rig: Rig) -> Iterator[None]:
         _scale(rig, key, replicas)
         deadline = time.monotonic() + rig.profile.deadlines.ready
         wait_for_deployments(rig.kube, key.namespace, {CONTROL_PLANE}, deadline=deadline)
-        rig.barrier = open_barrier(rig.kube, rig.profile)
+        rig.barrier = open_status(rig.kube, rig.profile)
 
 
 def _is_control_plane(pod: Mapping[str, Any]) -> bool:

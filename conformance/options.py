@@ -9,6 +9,7 @@ import pytest
 from conformance.campaign import Options
 from conformance.cluster.install import MANIFESTS
 from conformance.errors import InputError
+from conformance.guest import read_namespaces
 
 __all__ = ["add_options", "read_options"]
 
@@ -19,6 +20,13 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--cluster", choices=clusters, default="auto", help="where to run (default: auto)")
     group.addoption("--kubeconfig", metavar="FILE", help="the existing cluster")
     group.addoption("--context", metavar="NAME", help="the context in the kubeconfig")
+    mesh = "a second API, where policies and namespace labels are written (ASM)"
+    group.addoption("--mesh-kubeconfig", metavar="FILE", help=mesh)
+    group.addoption("--mesh-context", metavar="NAME", help="the context in it")
+    wide = "on an existing cluster: also run what touches the mesh's root namespace"
+    group.addoption("--allow-mesh-wide", action="store_true", help=wide)
+    lent = "namespaces that are there already: foo=team-a,bar=team-b,legacy=team-c"
+    group.addoption("--namespaces", metavar="MAP", help=lent)
     group.addoption("--profile", default="bundled", metavar="NAME|FILE", help="which mesh (default: bundled)")
     levels = ["core", "extended"]
     group.addoption("--level", choices=levels, default="extended", help="extended (default) includes core")
@@ -39,6 +47,7 @@ def read_options(config: pytest.Config) -> Options:
     kubeconfig = config.getoption("--kubeconfig")
     if config.getoption("--fuzz") < 0:
         raise InputError("--fuzz takes the number of sets to generate, 1 or more")
+    mesh = config.getoption("--mesh-kubeconfig")
     given = {"-k": config.option.keyword, "-m": config.option.markexpr}
     if config.getoption("--lf", default=False):
         given["--lf"] = "yes"
@@ -46,6 +55,10 @@ def read_options(config: pytest.Config) -> Options:
         cluster=config.getoption("--cluster"),
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
         context=config.getoption("--context"),
+        mesh_kubeconfig=Path(mesh) if mesh else None,
+        mesh_context=config.getoption("--mesh-context"),
+        allow_mesh_wide=config.getoption("--allow-mesh-wide"),
+        namespaces=read_namespaces(config.getoption("--namespaces")),
         profile=config.getoption("--profile"),
         level=config.getoption("--level"),
         known=Path(config.getoption("--known")) if config.getoption("--known") else None,

@@ -213,9 +213,20 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
 def _rerun(config: pytest.Config, scenario: Scenario) -> str:
     given = [
         f"{name} {config.getoption(name)}"
-        for name in ("--cluster", "--kubeconfig", "--context", "--profile", "--known", "--manifests")
+        for name in (
+            "--cluster",
+            "--kubeconfig",
+            "--context",
+            "--mesh-kubeconfig",
+            "--mesh-context",
+            "--profile",
+            "--known",
+            "--manifests",
+        )
         if config.getoption(name) not in (None, "auto", "bundled", str(MANIFESTS))
     ]
+    given += ["--allow-mesh-wide"] if config.getoption("--allow-mesh-wide") else []
+    given += [f"--namespaces {lent}"] if (lent := config.getoption("--namespaces")) else []
     return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])
 
 

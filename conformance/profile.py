@@ -19,8 +19,11 @@ from conformance.scenario import FEATURES
 __all__ = [
     "ATTRIBUTIONS",
     "BUDGETS",
+    "CONFIG_DUMP",
+    "ENFORCER_STATUS",
     "PROFILES",
     "UNAVAILABLE",
+    "ZTUNNEL_PORT",
     "Deadlines",
     "Profile",
     "find_profile",
@@ -30,11 +33,13 @@ __all__ = [
 PROFILES = Path(__file__).parent / "profiles"
 KEYS = {
     "name", "title", "dataplane", "root_namespace", "install_enforcer", "injection_labels", "barrier",
-    "awaited_kinds", "attribution", "sidecar_container", "features", "unsupported", "denials",
+    "awaited_kinds", "trust_domain", "attribution", "sidecar_container", "features", "unsupported", "denials",
     "asserts_messages", "rounds", "deadlines", "budgets", "drain_seconds", "known_deviations",
 }  # fmt: skip
 
 # How it can be known who decided: by rule, or only that RBAC did.
+# The barriers: how the landing of a change is proven.
+ENFORCER_STATUS, CONFIG_DUMP, ZTUNNEL_PORT = "enforcer-status", "istio-config-dump", "ztunnel-port"
 ATTRIBUTIONS = ("access-log", "counters")
 UNAVAILABLE = "unavailable"
 # How a denied connection may end. An answer is no denial, and what could not be asked is no evidence.
@@ -69,7 +74,7 @@ class Profile:
     root_namespace: str
     install_enforcer: bool
     injection_labels: Mapping[str, str]
-    barrier: str  # enforcer-status
+    barrier: str  # enforcer-status | istio-config-dump | ztunnel-port
     awaited_kinds: tuple[str, ...]
     attribution: tuple[str, ...]  # of ATTRIBUTIONS, the first that works is taken; none = unavailable
     sidecar_container: str
@@ -82,6 +87,7 @@ class Profile:
     deadlines: Deadlines = field(default_factory=Deadlines)
     budgets: Mapping[str, float] = field(default_factory=dict)
     known_deviations: tuple[KnownDeviation, ...] = ()
+    trust_domain: str = "cluster.local"
 
     def why_not(self, features: tuple[str, ...]) -> tuple[str, str] | None:
         """(`unsupported` | `skipped`, reason) where a case needs what this mesh does not have."""
@@ -150,7 +156,7 @@ def _profile(node: Node) -> Profile:
         root_namespace=node.text("root_namespace"),
         install_enforcer=node.flag("install_enforcer", default=False),
         injection_labels={str(k): str(v) for k, v in node.mapping("injection_labels").items()},
-        barrier=node.choice("barrier", ("enforcer-status",)),
+        barrier=node.choice("barrier", (ENFORCER_STATUS, CONFIG_DUMP, ZTUNNEL_PORT)),
         awaited_kinds=awaited,
         attribution=_attribution(node),
         sidecar_container=node.text("sidecar_container", default="istio-proxy"),
@@ -162,6 +168,7 @@ def _profile(node: Node) -> Profile:
         drain_seconds=node.number("drain_seconds", default=45),
         deadlines=_deadlines(node.child("deadlines")),
         budgets=_budgets(node.child("budgets")),
+        trust_domain=node.text("trust_domain", default="cluster.local"),
         known_deviations=read_deviations(node.child("known_deviations")),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conformance.attribution import AccessBook, Path
@@ -119,7 +120,8 @@ class Rig:
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
-            list(pool.map(self._follow, [backend.ref for backend in self.backends]))
+            # From now on: what was logged before, of the preflight's connections, belongs to no case.
+            list(pool.map(partial(self._follow, tail=0), [backend.ref for backend in self.backends]))
 
     @property
     def backends(self) -> list[Workload]:

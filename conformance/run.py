@@ -24,7 +24,7 @@ from conformance.scenario import ChangeKind, Scenario, Step
 from conformance.stage import renew_barrier
 from conformance.steps import Hand, Made
 from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, sweep
-from conformance.topology import Ref
+from conformance.topology import WORKLOADS, Ref
 from conformance.verdict import Failure, Status, Verdict, is_breach, worst
 
 __all__ = [
@@ -269,7 +269,10 @@ def _control_line(result: Convergence[Round]) -> dict[str, Any]:
 
 def await_landing(rig: Rig, changes: Changes, targets: Sequence[Lane]) -> Waited:
     refs = dict.fromkeys(ref for lane in targets for ref in (lane.workload, lane.source))
-    pods = [rig.pods[ref].key for ref in refs if rig.pods[ref].sidecar]
+    ztunnel = rig.profile.dataplane == "ztunnel"
+    pods = [
+        rig.pods[ref].key for ref in refs if rig.pods[ref].sidecar or (ztunnel and WORKLOADS[ref].injected)
+    ]
     return rig.barrier.wait(changes, pods=pods, timeout=rig.profile.deadlines.barrier)
 
 

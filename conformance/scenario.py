@@ -40,10 +40,12 @@ FEATURES: Mapping[str, str] = {
     "routing": "VirtualService and DestinationRule on TCP",
     "audit": "action AUDIT",
     "custom": "action CUSTOM with the external authorizers that docs/writing-a-scenario.md names",
+    "new-namespaces": "the suite may make and delete namespaces of its own",
     "own-control-plane": "the control plane may be stopped by the suite",
     "proxy-admin": "a sidecar's administration can be asked from its own container",
     "ipv6": "pods have IPv6 addresses; where those of the run have none, its cases are unsupported",
     "trust-domain-alias": "alias.example is an alias of the mesh's trust domain",
+    "ztunnel": "the data plane is ztunnel (ambient)",
     "sni": "connection.sni of TLS traffic",
 }
 

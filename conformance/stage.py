@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from conformance.barrier import EnforcerStatus
+from conformance.barrier import Barrier, EnforcerStatus
+from conformance.barrier_istio import ConfigDump, pilot_agent
+from conformance.barrier_ztunnel import ZtunnelPort, from_pod
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
 from conformance.cluster.install import (
@@ -25,17 +27,18 @@ from conformance.cluster.install import (
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready, wait_for_pods
 from conformance.errors import InputError, ProbeError, SetupError
-from conformance.profile import Profile
-from conformance.rig import Rig, pods_by_workload, service_addresses
-from conformance.topology import NAMESPACES, WORKLOADS, Names
+from conformance.profile import CONFIG_DUMP, ZTUNNEL_PORT, Profile
+from conformance.rig import Pod, Rig, pods_by_workload, service_addresses
+from conformance.topology import NAMESPACES, WORKLOADS, Names, Ref
 
 __all__ = [
     "Choice",
     "Cluster",
     "choose",
-    "close_rig",
+    "clear_stage",
     "open_barrier",
     "open_rig",
+    "phase",
     "prepare",
     "renew_barrier",
     "start",
@@ -44,6 +47,7 @@ __all__ = [
 
 Say = Callable[[str], None]
 LAST_WORDS = 5  # lines
+TRIES_PORTS = Ref(name="sleep", namespace="foo")  # the client of the barrier ztunnel-port
 
 
 class Cluster(Protocol):
@@ -158,7 +162,7 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
         raise SetupError(f"no sidecar was injected into {', '.join(sorted(without))}")
     with phase(say, "streams open"):
         services = service_addresses(kube, names, NAMESPACES)
-        barrier = open_barrier(kube, profile)
+        barrier = open_barrier(kube, profile, found)
         try:
             return Rig(
                 kube=kube, profile=profile, names=names, pods=found, services=services, barrier=barrier
@@ -168,8 +172,26 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
             raise
 
 
-def open_barrier(kube: Kube, profile: Profile) -> EnforcerStatus:
-    """The stream that tells what has landed. Raises SetupError."""
+def open_barrier(kube: Kube, profile: Profile, pods: Mapping[Ref, Pod]) -> Barrier:
+    """What proves that a change has landed; the profile names it. Raises SetupError."""
+    if profile.barrier == CONFIG_DUMP:
+        dump = pilot_agent(kube, profile.sidecar_container)
+        return ConfigDump(kube, dump=dump, awaited_kinds=profile.awaited_kinds)
+    if profile.barrier == ZTUNNEL_PORT:
+        client = pods[TRIES_PORTS]
+        answers = from_pod(
+            kube,
+            namespace=client.namespace,
+            pod=client.name,
+            container=TRIES_PORTS.name,
+            timeout=profile.deadlines.probe,
+        )
+        return ZtunnelPort(kube, answers=answers, awaited_kinds=profile.awaited_kinds)
+    return open_status(kube, profile)
+
+
+def open_status(kube: Kube, profile: Profile) -> EnforcerStatus:
+    """The stream in which the enforcer tells what has landed. Raises SetupError."""
     pods = wait_for_pods(
         kube,
         profile.root_namespace,
@@ -212,7 +234,7 @@ def renew_barrier(rig: Rig) -> None:
     SetupError."""
     if isinstance(rig.barrier, EnforcerStatus) and rig.barrier.broken:
         rig.barrier.close()
-        rig.barrier = open_barrier(rig.kube, rig.profile)
+        rig.barrier = open_status(rig.kube, rig.profile)
 
 
 def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, Any]]:
@@ -220,7 +242,8 @@ def environment(kube: Kube, profile: Profile, names: Names) -> list[dict[str, An
     return read_environment(kube, [profile.root_namespace, *map(names.real, NAMESPACES)])
 
 
-def close_rig(rig: Rig, *, keep: bool) -> None:
-    rig.close()
-    if not keep:
-        remove_namespaces(rig.kube, rig.names)
+def clear_stage(kube: Kube, names: Names, rig: Rig | None) -> None:
+    """Ends what is open and asks for the deletion of the worker's namespaces."""
+    if rig is not None:
+        rig.close()
+    remove_namespaces(kube, names)

@@ -124,7 +124,7 @@ def test_policy_replaced(act: Act) -> None:
     act.passes(f"{REPLACEMENTS} replacements under {probes} probes, not one of which went wrong")
 
 
-@pytest.mark.requirements("LIFE-09")
+@pytest.mark.requirements("LIFE-09", features=["new-namespaces"])
 def test_deleted_namespace(act: Act) -> None:
     """A policy of a namespace that was deleted is not in force in its successor of the same name"""
     rig = act.rig

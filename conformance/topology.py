@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 __all__ = ["NAMESPACES", "SERVICES", "WORKLOADS", "Names", "Ref", "Service", "Workload", "find_service"]
 
@@ -92,6 +93,10 @@ def find_service(ref: Ref) -> tuple[Service, Workload] | None:
     return (service, workload) if workload else None
 
 
+def _shared_start(one: str, other: str) -> str:
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
     """Logical to real namespace names of one worker of one run."""
@@ -99,15 +104,39 @@ class Names:
     run: str
     worker: str
     root: str  # the mesh's root namespace
+    given: Mapping[str, str] = field(default_factory=dict)  # real names by logical ones, where they are set
 
     def real(self, namespace: str) -> str:
+        if namespace in self.given:
+            return self.given[namespace]
         return f"{namespace}-{self.run}{self.worker}-{TAILS[namespace]}"
 
     def head(self, namespace: str) -> str:
+        """A true prefix of the real name that the other namespaces do not begin with; see `unsplit`."""
+        if namespace in self.given:
+            return self.given[namespace][: self._cut(namespace)]
         return f"{namespace}-{self.run}"
 
     def tail(self, namespace: str) -> str:
+        """A true suffix of it that they do not end with; head and tail do not overlap."""
+        if namespace in self.given:
+            return self.given[namespace][self._cut(namespace) :]
         return f"{self.worker}-{TAILS[namespace]}"
+
+    def _cut(self, namespace: str) -> int:
+        """Where the first letter ends that tells a given name from the others."""
+        others = [self.real(name) for name in NAMESPACES if name != namespace]
+        shared = max(len(_shared_start(self.real(namespace), other)) for other in others)
+        return shared + 1
+
+    def unsplit(self) -> list[str]:
+        """Logical namespaces whose given names have no such prefix and suffix: no wildcard selects them."""
+        return [
+            name
+            for name in self.given
+            if not self.tail(name)
+            or any(self.real(other).endswith(self.tail(name)) for other in NAMESPACES if other != name)
+        ]
 
     def logical(self, real: str) -> str:
         """The logical name of a real one; other namespaces keep theirs."""

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from conformance.campaign import Campaign
-from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError
 from conformance.state import OWNER, campaign_of, case_id, owner_of, say_to, start_stage, wants_scenarios
 
@@ -19,7 +18,7 @@ def open_worker(config: Any, campaign: Campaign) -> None:
     shared = config.workerinput
     campaign.locks = Path(shared["conformance_directory"])
     try:
-        kube = Kube(Path(shared["conformance_kubeconfig"]), campaign.options.context)
+        kube = campaign.connect(Path(shared["conformance_kubeconfig"]))
         campaign.open_rig(kube, say_to(config))
     except ConformanceError as error:
         config.workeroutput["conformance_setup_error"] = str(error)

@@ -21,7 +21,7 @@ from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.kube import Kube
 from conformance.profile import find_profile, load_profile
 from conformance.report.figures import exposure, recover_times
-from conformance.stage import close_rig, open_rig, prepare
+from conformance.stage import open_rig, prepare
 from conformance.topology import Names
 from tests.processes import descendants
 
@@ -56,7 +56,7 @@ def set_up() -> dict[str, float]:
         names = Names(run=new_run_id(), worker="", root=profile.root_namespace)
         rig = open_rig(kube, profile, names, quiet)
         moments.append(time.perf_counter())
-        close_rig(rig, keep=True)
+        rig.close()
         kube.close()
     parts = ("cluster answers", "enforcer ready", "workloads, sidecars, streams ready")
     return {part: end - begin for part, begin, end in zip(parts, moments, moments[1:], strict=False)}

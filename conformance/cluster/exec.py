@@ -83,6 +83,8 @@ class ExecStream:
     def close(self) -> None:
         try:
             self._client.close(timeout=0)  # the peer's goodbye is not waited for
+            if self._client.sock is not None:
+                self._client.sock.shutdown()  # of a stream that the peer has ended, the client forgets it
         except (WebSocketException, OSError):
             return  # gone already
 

@@ -29,7 +29,6 @@ MANIFESTS = Path(__file__).resolve().parent.parent.parent / "manifests"
 AUTHORIZER = "ext-authz.yaml"
 # What others need is created first; everything else in the order of the files.
 FIRST = ("CustomResourceDefinition", "Namespace", "ServiceAccount")
-MANAGED_BY = {"app.kubernetes.io/managed-by": "authz-conformance"}
 
 
 def read_manifests(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -152,18 +151,37 @@ def install_namespace(
     manifests: Path,
     deadline: float,
 ) -> Pods:
-    """One namespace with these workloads; their ready pods by `deadline` (of time.monotonic). Raises
-    SetupError."""
-    labels = MANAGED_BY | (dict(profile.injection_labels) if injected else {})
-    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
-    _apply_all(kube, [document])
+    """One namespace with these workloads; their ready pods by `deadline` (of time.monotonic). A namespace
+    that is lent to the run is left as it is. Raises SetupError."""
+    if not _is_lent(kube, real):
+        labels = dict(profile.injection_labels) if injected else {}
+        _have_namespace(kube, real, labels)
     files = [manifests / "workloads" / f"{name}.yaml" for name in workloads]
     _apply_all(kube, read_manifests(files), namespace=real)
     return wait_for_deployments(kube, real, set(workloads), deadline=deadline)
+
+
+def _have_namespace(kube: Kube, real: str, labels: dict[str, str]) -> None:
+    """Made, or there from before in this run. Raises SetupError for one of somebody else's."""
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
+    key = kube.key(document)
+    current = kube.get(key)
+    if current.code == 404:
+        kube.create(document).or_raise(f"create {key}")
+    elif kube.bounds:
+        kube.bounds.check_owner(key, current.or_raise(f"read {key}").body)
+    else:
+        _apply_all(kube, [document])
+
+
+def _is_lent(kube: Kube, real: str) -> bool:
+    return kube.bounds is not None and real in kube.bounds.given
 
 
 def remove_namespaces(kube: Kube, names: Names) -> None:
     """Asks for the deletion of a worker's namespaces; does not wait for it."""
     for namespace in NAMESPACES:
         metadata = {"name": names.real(namespace)}
+        if _is_lent(kube, names.real(namespace)):
+            continue  # what is ours in it is found by its labels
         kube.delete(kube.key({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
+from conformance.cluster.bounds import Bounds
 from conformance.cluster.kubeconfig import load_client
 from conformance.errors import SetupError
 
@@ -95,9 +96,19 @@ class Kube:
         self.context = context
         self._timeout = timeout
         self.client = load_client(kubeconfig, context)
+        self.bounds: Bounds | None = None  # of the run that writes; None = nothing is labelled
         self._discovered: dict[str, dict[str, tuple[str, bool]]] = {}
         self._preferred: dict[str, str] = {}
         self._lock = threading.Lock()
+
+    @property
+    def mesh(self) -> Kube:
+        """The connection to the API that serves the mesh's own kinds: this one, or that of `TwoApis`."""
+        return self
+
+    def data_plane_serves(self, api_version: str, kind: str) -> bool:
+        """Whether the workloads' own API serves a kind of the mesh, too."""
+        return self.serves(api_version, kind)
 
     def close(self) -> None:
         self.client.close()
@@ -129,6 +140,12 @@ class Kube:
             for text in WARNING_TEXT.findall(header)
         )
         return _answer(int(response.status), data, warnings)
+
+    def header(self, path: str, name: str) -> str:
+        """A header of the answer to a GET; empty where it has none. Raises SetupError."""
+        response = self._send("GET", path, None, {}, "application/json", self._timeout)
+        response.read()
+        return str(response.response.headers.get(name) or "")
 
     def _send(
         self,
@@ -224,7 +241,7 @@ class Kube:
 
         Replacing is an update from the first request on: a create of a name that is taken would meet the
         validation of creates only. A controller that writes the status meanwhile is no conflict."""
-        key = self.key(document, namespace=namespace)
+        key, document = self._own(document, namespace)
         current = self.get(key)
         if current.code == 404:
             answer = self.create(document, namespace=namespace, strict=strict)
@@ -234,6 +251,8 @@ class Kube:
         for _ in range(CONFLICTS):
             if not current.ok:
                 return key, current
+            if self.bounds:
+                self.bounds.check_owner(key, current.body)
             body = _replacement(key, document, current.body)
             answer = self.request("PUT", key.path, body=body, query=STRICT if strict else None)
             if answer.reason != "Conflict":
@@ -243,18 +262,31 @@ class Kube:
 
     def create(self, document: Mapping[str, Any], *, namespace: str = "", strict: bool = False) -> Answer:
         """Creates the object; 409 AlreadyExists where its name is taken."""
-        key = self.key(document, namespace=namespace)
+        key, document = self._own(document, namespace)
         query = STRICT if strict else None
         return self.request("POST", key.collection, body=_placed(key, document), query=query)
+
+    def _own(self, document: Mapping[str, Any], namespace: str) -> tuple[ObjectKey, Mapping[str, Any]]:
+        """Where the document goes, and itself with the run's labels. Raises SetupError where this run may not
+        write there."""
+        key = self.key(document, namespace=namespace)
+        if self.bounds is None:
+            return key, document
+        self.bounds.check(key)
+        return key, self.bounds.stamped(document)
 
     def get(self, key: ObjectKey) -> Answer:
         return self.request("GET", key.path)
 
     def merge_patch(self, key: ObjectKey, patch: Mapping[str, Any]) -> Answer:
+        if self.bounds:
+            self.bounds.check(key)
         return self.request("PATCH", key.path, body=patch, content_type=MERGE_PATCH)
 
     def delete(self, key: ObjectKey) -> Answer:
         """Deletes; an object that is not there answers 404, which is not an error here."""
+        if self.bounds:
+            self.bounds.check(key)
         return self.request("DELETE", key.path)
 
     def list(

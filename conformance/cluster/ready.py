@@ -20,6 +20,7 @@ HOPELESS = frozenset(
     {
         "CrashLoopBackOff",
         "StartError",
+        "ErrImagePull",
         "ErrImageNeverPull",
         "InvalidImageName",
         "ImagePullBackOff",

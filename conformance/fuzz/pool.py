@@ -76,7 +76,8 @@ class Pool:
 
     def names(self, slot: str) -> SlotNames:
         names = self.rig.names
-        return SlotNames(run=names.run, worker=names.worker, root=names.root, slot=slot)
+        given = {name: real for name, real in names.given.items() if name != "foo"}
+        return SlotNames(run=names.run, worker=names.worker, root=names.root, given=given, slot=slot)
 
     def pod(self, ref: Ref, slot: str) -> Pod:
         """The pod that stands for a workload of the topology in a slot."""
@@ -114,7 +115,9 @@ def _environment(rig: Rig) -> list[dict[str, Any]]:
 def open_pool(main: Rig, *, manifests: Path, slots: tuple[str, ...], keep: bool = False) -> Iterator[Pool]:
     """Slots beside a worker's own namespaces; gone again on every way out. Raises SetupError."""
     kube, profile = main.kube, main.profile
-    names = PoolNames(run=main.names.run, worker=main.names.worker, root=main.names.root)
+    names = PoolNames(
+        run=main.names.run, worker=main.names.worker, root=main.names.root, given=main.names.given
+    )
     deadline = time.monotonic() + profile.deadlines.ready
 
     def one(slot: str) -> Pods:
