@@ -42,12 +42,15 @@ walkthrough: $(READY) ## type docs/walkthrough.md into a shell, to the letter
 test: $(READY) ## the suite's own tests
 	@$(PY) -m pytest tests -n 2 --dist worksteal $(ARGS)
 
-lint: $(READY) ## ruff, mypy, import contracts, scenario lint
+lint: $(READY) ## ruff, mypy, import contracts, scenarios, Dockerfile, manifests, workflows
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PY) -m conformance lint
+	@$(VENV)/bin/hadolint enforcer/Dockerfile
+	@$(PY) -m tests.lint_manifests
+	@$(PY) -m tests.lint_workflows
 
 format: $(READY) ## let ruff put the code into its form
 	@$(PY) -m ruff check --fix .
@@ -55,6 +58,9 @@ format: $(READY) ## let ruff put the code into its form
 
 doctor: $(READY) ## what this machine can run and, where not, why and what to do
 	@$(PY) -m conformance doctor
+
+image: $(READY) ## build the one image of everything (needs docker): authz-conformance:dev and by its id
+	@$(PY) -m conformance images build $(ARGS)
 
 cluster: $(READY) ## keep an embedded cluster up and print its KUBECONFIG
 	@$(PY) -m conformance cluster up
@@ -85,8 +91,10 @@ sample: $(READY) ## renew docs/sample-report/ and its screenshots by a run of th
 faults: $(READY) ## break what is around the suite, one thing at a time; renews the table of docs/faults.md
 	@$(PY) -m tests.faults --write $(ARGS)
 
-lock: ## renew requirements.lock from requirements.in (needs uv)
+lock: ## renew both locks from requirements.in and requirements.image.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q requirements.in -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q -c requirements.lock \
+	  requirements.image.in -o requirements.image.lock
 
 clean: ## remove the environment, caches and reports
 	rm -rf $(VENV) .allure .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
