@@ -34,6 +34,7 @@ def port(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    from conformance.image_commands import add_images
     from conformance.report.commands import add_commands
 
     top = Parser(prog="python -m conformance", description=__doc__)
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("--format", choices=["text", "json"], default="text")
     why.set_defaults(call=explain_connection)
     add_commands(commands)
+    add_images(commands)
     known = commands.add_parser("known", help="a first list of known deviations, to be filled in")
     known.add_argument(
         "--from-record", required=True, metavar="RUN", type=Path, help="the failed cases of it"

@@ -212,7 +212,15 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
 def _rerun(config: pytest.Config, scenario: Scenario) -> str:
     given = [
         f"{name} {config.getoption(name)}"
-        for name in ("--cluster", "--kubeconfig", "--context", "--profile", "--known", "--manifests")
+        for name in (
+            "--cluster",
+            "--kubeconfig",
+            "--context",
+            "--profile",
+            "--known",
+            "--manifests",
+            "--image",
+        )
         if config.getoption(name) not in (None, "auto", "bundled", str(MANIFESTS))
     ]
     return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])

@@ -22,6 +22,7 @@ from conformance.cluster.install import (
     install_workloads,
     remove_namespaces,
 )
+from conformance.cluster.kind import check_kind
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready, wait_for_pods
 from conformance.errors import InputError, ProbeError, SetupError
@@ -47,7 +48,7 @@ LAST_WORDS = 5  # lines
 
 
 class Cluster(Protocol):
-    """A running cluster: embedded, or one that was there."""
+    """A running cluster: embedded, of kind, or one that was there."""
 
     @property
     def kubeconfig(self) -> Path: ...
@@ -60,7 +61,7 @@ class Cluster(Protocol):
 class Choice:
     """Which kind of cluster and why, in the words of the first line."""
 
-    kind: str  # embedded | existing
+    kind: str  # embedded | kind | existing
     why: str
 
 
@@ -70,17 +71,30 @@ def choose(
     kubeconfig: Path | None,
     context: str | None,
     profile: Profile,
+    image: bool,
     which: Callable[[str], object],
+    check: Callable[[], None],
 ) -> Choice:
-    """Raises InputError where what was asked for cannot be had; never falls back silently."""
+    """`image`: whether one was named; `check`: raises InputError where kind cannot be driven. Raises
+    InputError where what was asked for cannot be had; never falls back silently."""
     if asked == "kind":
-        raise InputError("this release cannot start a kind cluster", hint="--cluster embedded or existing")
+        if kubeconfig or context:
+            raise InputError("--kubeconfig and --context go with --cluster existing, not with kind")
+        if not profile.install_enforcer:
+            raise InputError(
+                f"a new kind cluster has no mesh of the profile {profile.name}",
+                hint="install it there, then --cluster existing --kubeconfig FILE",
+            )
+        check()
+        return Choice(kind="kind", why="asked for")
     if asked == "existing" or (asked == "auto" and (kubeconfig or context)):
         why = "asked for" if asked == "existing" else "a kubeconfig or context is given"
         return Choice(kind="existing", why=why)
     if asked == "embedded":
         if kubeconfig or context:
             raise InputError("--kubeconfig and --context go with --cluster existing, not with embedded")
+        if image:
+            raise InputError("the embedded cluster has one image, this project's environment")
         return Choice(kind="embedded", why="asked for")
     if not profile.install_enforcer:
         raise InputError(
@@ -88,15 +102,25 @@ def choose(
             hint="--cluster existing --kubeconfig FILE",
         )
     missing = [program for program in ("docker", "kind") if not which(program)]
-    if missing:
+    if missing and not image:
         return Choice(kind="embedded", why=f"{' and '.join(missing)} not installed")
-    # Nobody asked for kind by name, and nothing that was asked for is refused: see docs/decisions/0006.
-    return Choice(kind="embedded", why="this release does not drive kind yet")
+    check()
+    return Choice(kind="kind", why="docker and kind answer")
 
 
-def choose_here(asked: str, *, kubeconfig: Path | None, context: str | None, profile: Profile) -> Choice:
+def choose_here(
+    asked: str, *, kubeconfig: Path | None, context: str | None, profile: Profile, image: bool = False
+) -> Choice:
     """`choose` with this machine's programs."""
-    return choose(asked, kubeconfig=kubeconfig, context=context, profile=profile, which=shutil.which)
+    return choose(
+        asked,
+        kubeconfig=kubeconfig,
+        context=context,
+        profile=profile,
+        image=image,
+        which=shutil.which,
+        check=check_kind,
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.campaign import Campaign
+from conformance.cluster.images import Image
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError
 from conformance.state import OWNER, campaign_of, case_id, owner_of, say_to, start_stage, wants_scenarios
@@ -20,6 +21,8 @@ def open_worker(config: Any, campaign: Campaign) -> None:
     campaign.locks = Path(shared["conformance_directory"])
     try:
         kube = Kube(Path(shared["conformance_kubeconfig"]), campaign.options.context)
+        if named := shared.get("conformance_image"):
+            campaign.image = kube.image = Image(name=named, scripts=shared["conformance_image_scripts"])
         campaign.open_rig(kube, say_to(config))
     except ConformanceError as error:
         config.workeroutput["conformance_setup_error"] = str(error)
@@ -39,6 +42,9 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["conformance_run"] = owner.campaign.run
     node.workerinput["conformance_kubeconfig"] = str(owner.cluster.kubeconfig)
     node.workerinput["conformance_directory"] = str(owner.directory)
+    if image := owner.campaign.image:
+        node.workerinput["conformance_image"] = image.name
+        node.workerinput["conformance_image_scripts"] = image.scripts
 
 
 @pytest.hookimpl(optionalhook=True)

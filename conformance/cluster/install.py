@@ -89,6 +89,25 @@ def install_enforcer(kube: Kube, profile: Profile, *, manifests: Path = MANIFEST
     _apply_all(kube, documents, namespace=profile.root_namespace)
     names = {item["metadata"]["name"] for item in documents if item["kind"] == "Deployment"}
     wait_for_deployments(kube, profile.root_namespace, names, deadline=deadline)
+    for name in names:
+        _await_rollout(kube, profile.root_namespace, name, deadline)
+
+
+def _await_rollout(kube: Kube, namespace: str, name: str, deadline: float) -> None:
+    """Until no pod of an earlier version is left: on a cluster that is used again, one is ready at once."""
+    metadata = {"name": name, "namespace": namespace}
+    key = kube.key({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
+    pause = 0.01
+    while True:
+        body = kube.get(key).or_raise(f"read {key}").body
+        status, wanted = body.get("status") or {}, body["spec"].get("replicas", 1)
+        counts = {status.get(count, 0) for count in ("replicas", "updatedReplicas", "readyReplicas")}
+        if counts == {wanted} and status.get("observedGeneration", 0) >= body["metadata"]["generation"]:
+            return
+        if time.monotonic() >= deadline:
+            raise SetupError(f"{name} in {namespace} was not replaced by its new version in time")
+        time.sleep(pause)  # one object: a bounded poll
+        pause = min(pause * 2, 0.25)
 
 
 def _has_single_user(kube: Kube) -> bool:
@@ -180,7 +199,8 @@ def install_namespace(
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": real, "labels": labels}}
     _apply_all(kube, [document])
     files = [manifests / "workloads" / f"{name}.yaml" for name in workloads]
-    _apply_all(kube, read_manifests(files), namespace=real)
+    beside = kube.image.documents() if kube.image else []
+    _apply_all(kube, [*beside, *read_manifests(files)], namespace=real)
     return wait_for_deployments(kube, real, set(workloads), deadline=deadline)
 
 
