@@ -21,12 +21,12 @@ SELECTION := $(if $(K),-k "$(K)")
 SELECTION += $(if $(filter-out 0,$(N)),-n $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak mutants faults report allure compare sample lock clean
+.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak nightly image mutants faults report allure compare sample lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Options of conformance: CLUSTER=auto|embedded|existing PROFILE=NAME|FILE LEVEL=core|extended K=PATTERN N=WORKERS"
+	@echo "  Options of conformance: CLUSTER=auto|embedded|kind|existing PROFILE=NAME|FILE LEVEL=core|extended K=PATTERN N=WORKERS"
 
 conformance: $(READY) ## prove the mesh: bring a cluster up, run every scenario, write the report
 	@$(PY) -m conformance run $(OPTIONS) $(SELECTION) $(ARGS)
@@ -71,6 +71,9 @@ bench: $(READY) ## measure: cluster up, time per scenario, time to enforce, peak
 soak: $(READY) ## run everything N times (default 20) and print the tally
 	@$(PY) -m tests.soak $(if $(filter-out 0,$(N)),$(N),20) -- --cluster=$(CLUSTER) $(ARGS)
 
+nightly: $(READY) ## as the nightly job: MESH=bundled|istio-sidecar|istio-ambient KUBERNETES=1.36 (needs docker and kind)
+	@tests/nightly $(or $(MESH),bundled) $(or $(KUBERNETES),1.36) --level=$(LEVEL) $(SELECTION) $(ARGS)
+
 mutants: $(READY) ## break the mesh on purpose, one requirement at a time; the suite must turn red and name it
 	@$(PY) -m tests.mutants $(ARGS)
 
@@ -97,7 +100,7 @@ lock: ## renew both locks from requirements.in and requirements.image.in (needs 
 	  requirements.image.in -o requirements.image.lock
 
 clean: ## remove the environment, caches and reports
-	rm -rf $(VENV) .allure .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .actionlint .allure .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

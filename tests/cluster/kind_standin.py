@@ -1,6 +1,6 @@
 """Stands in for `docker` and `kind`: takes exactly the calls that the driver may make.
 
-Called as `kind_standin.py NAME ARGUMENT...` with the state in the directory $STANDIN: calls.jsonl (the calls),
+Called as `kind_standin.py NAME ARGUMENT...` with the state in the directory $STANDIN: calls.jsonl,
 clusters.json (names), answers.json ({"kind create": {"code", "out", "err"}}, a failure or another output),
 hang (a call of this name waits for its end), kubeconfig (what a new cluster's file holds). Standard library
 only, so that it starts fast.
