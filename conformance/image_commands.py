@@ -23,6 +23,8 @@ def add_images(commands: Any) -> None:
     build = actions.add_parser("build", help="build the suite's image (needs docker); prints its name")
     build.add_argument("--revision", default="unknown", help="for the label, a commit")
     build.add_argument("--source", default="unknown", help="for the label, a URL")
+    base = "another base image, with Python 3.11 and its module venv"
+    build.add_argument("--base", default="", metavar="IMAGE", help=base)
     build.set_defaults(call=build_image)
     save = actions.add_parser("save", help="write the suite's image to an archive (docker load, ctr import)")
     save.add_argument("archive", type=Path, metavar="FILE")
@@ -46,7 +48,11 @@ def build_image(options: argparse.Namespace) -> int:
 
     check_docker()
     print("building, a few minutes at first ...", file=sys.stderr)
-    print(images.build(version=suite_version(), revision=options.revision, source=options.source))
+    print(
+        images.build(
+            version=suite_version(), revision=options.revision, source=options.source, base=options.base
+        )
+    )
     return 0
 
 

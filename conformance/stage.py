@@ -180,6 +180,8 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
     without = [str(ref) for ref, pod in found.items() if WORKLOADS[ref].injected and not pod.sidecar]
     if profile.dataplane == "sidecar" and without:
         raise SetupError(f"no sidecar was injected into {', '.join(sorted(without))}")
+    if told := placement(names, flat):
+        say(told)
     with phase(say, "streams open"):
         services = service_addresses(kube, names, NAMESPACES)
         barrier = open_barrier(kube, profile)
@@ -190,6 +192,26 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
         except BaseException:
             barrier.close()
             raise
+
+
+def placement(names: Names, pods: list[dict[str, Any]]) -> str:
+    """Which workloads share a node with their namespace's server and which do not; empty for one node."""
+    nodes = {
+        (
+            names.logical(pod["metadata"]["namespace"]),
+            str((pod["metadata"].get("labels") or {}).get("app")),
+        ): str(pod["spec"].get("nodeName"))
+        for pod in pods
+    }
+    if len(set(nodes.values())) < 2:
+        return ""
+    servers = {namespace: node for (namespace, name), node in nodes.items() if name == "tcp-echo"}
+    near, far = [], []
+    for (namespace, name), node in sorted(nodes.items()):
+        if name != "tcp-echo" and namespace in servers:
+            (near if node == servers[namespace] else far).append(f"{name}.{namespace}")
+    parts = [f"{len(set(nodes.values()))} nodes", f"beside tcp-echo: {', '.join(near) or 'none'}"]
+    return "; ".join([*parts, f"on another node: {', '.join(far) or 'none'}"])
 
 
 def open_barrier(kube: Kube, profile: Profile) -> EnforcerStatus:

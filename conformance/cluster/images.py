@@ -133,10 +133,11 @@ def node_images() -> dict[str, str]:
     return {str(version): str(image) for version, image in images.items()}
 
 
-def build(*, version: str, revision: str = "unknown", source: str = "unknown") -> str:
-    """Builds the image; its name by content (authz-conformance:<id>), which no later build moves. Raises
-    SetupError."""
+def build(*, version: str, revision: str = "unknown", source: str = "unknown", base: str = "") -> str:
+    """Builds the image; its name by content (authz-conformance:<id>), which no later build moves. `base`:
+    another than the Dockerfile's. Raises SetupError."""
     arguments = [f"VERSION={version}", f"REVISION={revision}", f"SOURCE={source}"]
+    arguments += [f"BASE={base}"] if base else []
     given = [part for argument in arguments for part in ("--build-arg", argument)]
     try:
         run_program(

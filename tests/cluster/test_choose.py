@@ -9,7 +9,8 @@ import pytest
 
 from conformance.errors import InputError
 from conformance.profile import find_profile, load_profile
-from conformance.stage import Choice, choose
+from conformance.stage import Choice, choose, placement
+from conformance.topology import Names
 
 
 def chosen(asked: str, *, installed: str = "docker kind", answers: bool = True, **given: Any) -> Choice:
@@ -54,6 +55,18 @@ def test_a_kubeconfig_is_an_existing_cluster_and_no_kind_one() -> None:
     assert chosen("auto", kubeconfig=Path("x")).kind == "existing"
     with pytest.raises(InputError, match="go with --cluster existing, not with kind"):
         chosen("kind", kubeconfig=Path("x"))
+
+
+def test_clients_beside_and_apart_from_the_server_are_told() -> None:
+    names = Names(run="r", worker="", root="root")
+
+    def pod(name: str, namespace: str, node: str) -> dict[str, Any]:
+        metadata = {"namespace": names.real(namespace), "labels": {"app": name}}
+        return {"metadata": metadata, "spec": {"nodeName": node}}
+
+    pods = [pod("tcp-echo", "foo", "a"), pod("sleep", "foo", "a"), pod("sleep-b", "foo", "b")]
+    assert placement(names, pods) == "2 nodes; beside tcp-echo: sleep.foo; on another node: sleep-b.foo"
+    assert placement(names, pods[:2]) == ""
 
 
 def test_embedded_is_embedded_where_kind_is_there() -> None:
