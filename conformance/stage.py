@@ -206,7 +206,8 @@ def placement(names: Names, pods: list[dict[str, Any]]) -> str:
     if len(set(nodes.values())) < 2:
         return ""
     servers = {namespace: node for (namespace, name), node in nodes.items() if name == "tcp-echo"}
-    near, far = [], []
+    near: list[str] = []
+    far: list[str] = []
     for (namespace, name), node in sorted(nodes.items()):
         if name != "tcp-echo" and namespace in servers:
             (near if node == servers[namespace] else far).append(f"{name}.{namespace}")
