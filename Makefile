@@ -23,12 +23,12 @@ SELECTION := $(if $(K),-k "$(K)")
 SELECTION += $(if $(filter-out 0,$(N)),-n $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak mutants faults report allure compare sample lock clean
+.PHONY: help conformance fuzz walkthrough test lint format doctor cluster bench soak nightly image mutants faults report allure compare sample lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Options of conformance: CLUSTER=auto|embedded|existing PROFILE=NAME|FILE LEVEL=core|extended K=PATTERN N=WORKERS"
+	@echo "  Options of conformance: CLUSTER=auto|embedded|kind|existing PROFILE=NAME|FILE LEVEL=core|extended K=PATTERN N=WORKERS"
 
 conformance: $(READY) ## prove the mesh: bring a cluster up, run every scenario, write the report
 	@$(PY) -m conformance run $(OPTIONS) $(SELECTION) $(ARGS)
@@ -44,12 +44,15 @@ walkthrough: $(READY) ## type docs/walkthrough.md into a shell, to the letter
 test: $(READY) ## the suite's own tests
 	@$(PY) -m pytest tests -n 2 --dist worksteal $(ARGS)
 
-lint: $(READY) ## ruff, mypy, import contracts, scenario lint
+lint: $(READY) ## ruff, mypy, import contracts, scenarios, Dockerfile, manifests, workflows
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PY) -m conformance lint
+	@$(VENV)/bin/hadolint enforcer/Dockerfile
+	@$(PY) -m tests.lint_manifests
+	@$(PY) -m tests.lint_workflows
 
 format: $(READY) ## let ruff put the code into its form
 	@$(PY) -m ruff check --fix .
@@ -57,6 +60,9 @@ format: $(READY) ## let ruff put the code into its form
 
 doctor: $(READY) ## what this machine can run and, where not, why and what to do
 	@$(PY) -m conformance doctor
+
+image: $(READY) ## build the one image of everything (needs docker): authz-conformance:dev and by its id
+	@$(PY) -m conformance images build $(ARGS)
 
 cluster: $(READY) ## keep an embedded cluster up and print its KUBECONFIG
 	@$(PY) -m conformance cluster up
@@ -66,6 +72,9 @@ bench: $(READY) ## measure: cluster up, time per scenario, time to enforce, peak
 
 soak: $(READY) ## run everything N times (default 20) and print the tally
 	@$(PY) -m tests.soak $(if $(filter-out 0,$(N)),$(N),20) -- --cluster=$(CLUSTER) $(ARGS)
+
+nightly: $(READY) ## as the nightly job: MESH=bundled|istio-sidecar|istio-ambient KUBERNETES=1.36 (needs docker and kind)
+	@tests/nightly $(or $(MESH),bundled) $(or $(KUBERNETES),1.36) --level=$(LEVEL) $(SELECTION) $(ARGS)
 
 mutants: $(READY) ## break the mesh on purpose, one requirement at a time; the suite must turn red and name it
 	@$(PY) -m tests.mutants $(ARGS)
@@ -87,11 +96,13 @@ sample: $(READY) ## renew docs/sample-report/ and its screenshots by a run of th
 faults: $(READY) ## break what is around the suite, one thing at a time; renews the table of docs/faults.md
 	@$(PY) -m tests.faults --write $(ARGS)
 
-lock: ## renew requirements.lock from requirements.in (needs uv)
+lock: ## renew both locks from requirements.in and requirements.image.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q requirements.in -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q -c requirements.lock \
+	  requirements.image.in -o requirements.image.lock
 
 clean: ## remove the environment, caches and reports
-	rm -rf $(VENV) .allure .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .actionlint .allure .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -35,6 +35,7 @@ def port(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     from conformance.cleanup import add_command as add_cleanup
+    from conformance.image_commands import add_images
     from conformance.report.commands import add_commands
 
     top = Parser(prog="python -m conformance", description=__doc__)
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     why.set_defaults(call=explain_connection)
     add_commands(commands)
     add_cleanup(commands)
+    add_images(commands)
     known = commands.add_parser("known", help="a first list of known deviations, to be filled in")
     known.add_argument(
         "--from-record", required=True, metavar="RUN", type=Path, help="the failed cases of it"

@@ -21,7 +21,10 @@ from conformance.act import Act, Body, run_function
 from conformance.attributing import settle_attribution
 from conformance.authorizer import FEATURE, with_authorizer
 from conformance.catalogue import Requirement, load_catalogue
+from conformance.cluster.existing import ExistingCluster
+from conformance.cluster.images import named_image
 from conformance.cluster.install import MANIFESTS, check_manifests
+from conformance.cluster.kind import KindCluster, start_kind
 from conformance.cluster.kube import Kube
 from conformance.cluster.ownership import remove_run
 from conformance.cluster.two_apis import TwoApis
@@ -81,6 +84,10 @@ class Options:
     report_dir: Path = Path("reports")
     manifests: Path = MANIFESTS
     keep: bool = False
+    image: str | None = None
+    image_registry: str | None = None
+    keep_cluster: bool = False
+    reuse_cluster: bool = False
     telemetry: bool = False
     selection: str = ""
     allure_results: Path | None = None  # a second place for them, that of --alluredir
@@ -119,6 +126,8 @@ class Campaign:
         self.names = names_of(options, self.profile, run=run, worker=worker)
         self.bounds = bounds_of(options, self.profile, run=run)
         self.guest = is_guest(options)
+        # What stands for the image that the manifests name; of a kind cluster it is known when that is up.
+        self.image = named_image(options.image, options.image_registry, version=suite_version())
         self.rig: Rig | None = None
         self._kube: Kube | None = None
         self.hindrance = ""  # what others have there that nothing can be told beside
@@ -131,11 +140,15 @@ class Campaign:
         """To the run's cluster. Raises InputError."""
         options = self.options
         if options.mesh_kubeconfig is None:
-            return Kube(kubeconfig, options.context)
+            kube = Kube(kubeconfig, options.context)
+            kube.image = self.image
+            return kube
         if self.profile.barrier == ENFORCER_STATUS:
             raise InputError(f"the mesh of the profile {self.profile.name} has no API of its own")
         mesh = Kube(options.mesh_kubeconfig, options.mesh_context)
-        return TwoApis(kubeconfig, options.context, mesh=mesh)
+        both = TwoApis(kubeconfig, options.context, mesh=mesh)
+        both.image = self.image
+        return both
 
     def open_rig(self, kube: Kube, say: Callable[[str], None]) -> None:
         self._kube = kube
@@ -223,18 +236,26 @@ class Owner:
         self.recorder: Recorder | None = None
         self.summary = ""
         self.preflight: list[Check] = []
-        self._kind = ""
+        self._choice: Choice | None = None
+        self._green = False
         self._begun = time.monotonic()
 
     def choose(self) -> Choice:
         """Which cluster it will be. Raises InputError; starts nothing."""
         options = self.campaign.options
-        return choose_here(
-            options.cluster,
-            kubeconfig=options.kubeconfig,
-            context=options.context,
-            profile=self.campaign.profile,
-        )
+        if self._choice is None:
+            choice = choose_here(
+                options.cluster,
+                kubeconfig=options.kubeconfig,
+                context=options.context,
+                profile=self.campaign.profile,
+                image=self.campaign.image is not None,
+            )
+            if choice.kind != "kind" and (options.keep_cluster or options.reuse_cluster):
+                why = f"the cluster is {choice.kind} ({choice.why})"
+                raise InputError(f"--keep-cluster and --reuse-cluster are for kind; {why}")
+            self._choice = choice
+        return self._choice
 
     def check(self) -> None:
         """What can be known to be wrong before anything is started. Raises InputError."""
@@ -246,8 +267,10 @@ class Owner:
         """Cluster and enforcer. Raises InputError or SetupError."""
         options, profile = self.campaign.options, self.campaign.profile
         choice = self.choose()
-        self._kind = choice.kind
-        self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
+        if choice.kind == "kind":
+            self.cluster = self._start_kind(choice)
+        else:
+            self.cluster = start(choice, kubeconfig=options.kubeconfig, context=options.context, say=self.say)
         self.kube = self.campaign.connect(self.cluster.kubeconfig)
         if self.campaign.guest:
             self.kube.bounds = self.campaign.bounds
@@ -274,6 +297,22 @@ class Owner:
         with phase(self.say, "preflight"):
             self.preflight = preflight(ground)
         clear_stage(kube, names, None)
+
+    def _start_kind(self, choice: Choice) -> KindCluster:
+        options = self.campaign.options
+        self.say(f"cluster: {choice.kind} ({choice.why})")
+        cluster = start_kind(
+            run=self.campaign.run,
+            level=options.level,
+            version=suite_version(),
+            image=self.campaign.image,
+            keep=options.keep_cluster,
+            reuse=options.reuse_cluster,
+            logs=self.directory / "kind-logs",
+            say=self.say,
+        )
+        self.campaign.image = cluster.image
+        return cluster
 
     def plan(self, planned: Sequence[str]) -> None:
         """Writes the header; `planned`: the ids of the cases that will run, in order. Raises SetupError."""
@@ -307,7 +346,7 @@ class Owner:
             "profile": {"name": profile.name, "title": profile.title, "features": list(profile.features)}
             | {"unsupported": dict(profile.unsupported), "budgets": dict(profile.budgets)},
             "cluster": {
-                "kind": self._kind,
+                "kind": self.choose().kind,
                 "description": self.cluster.description if self.cluster else "",
                 "version": served.get("gitVersion", ""),
             },
@@ -384,6 +423,7 @@ class Owner:
             if folder := self.campaign.options.allure_results:
                 write_allure(written, folder, self.campaign.sentences())
         self.summary = summary_text(written)
+        self._green = code in (0, 7)
         return code
 
     def stop(self) -> bool:
@@ -401,10 +441,15 @@ class Owner:
         if cluster is None:
             return False
         try:
+            if isinstance(cluster, KindCluster):
+                if not self._green:
+                    cluster.save_logs(self.directory / "kind-logs")
+                if cluster.keep:
+                    self.say(f"kept: kind get kubeconfig --name {cluster.name} > {cluster.name}.yaml")
             cluster.stop()
         except (ConformanceError, OSError) as error:
             self.say(f"the cluster did not stop cleanly: {error}")
-        return self._kind != "existing"
+        return not isinstance(cluster, ExistingCluster) and not getattr(cluster, "keep", False)
 
 
 def suite_version() -> str:

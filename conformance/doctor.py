@@ -107,14 +107,9 @@ def kind_checks() -> list[Check]:
                 remedy="Start the daemon, or add your user to the group docker.",
             )
         )
-    checks.append(
-        Check(
-            name="support",
-            ok=False,
-            found="this release does not drive kind yet",
-            remedy="Use CLUSTER=embedded, or create the cluster yourself and name it with CLUSTER=existing.",
-        )
-    )
+    if checks[1].ok:
+        remedy = "Reinstall the kind command."
+        checks.append(command_check("kind runs", ["kind", "version"], remedy=remedy))
     return checks
 
 

@@ -77,6 +77,8 @@ def namespace(rig: Rig, name: str) -> Iterator[ObjectKey]:
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     key, answer = rig.kube.apply(body)
     answer.or_raise(f"create {key}")
+    for beside in rig.kube.image.documents() if rig.kube.image else []:
+        rig.kube.apply(beside, namespace=name)[1].or_raise(f"prepare {key}")
     try:
         yield key
     finally:

@@ -40,6 +40,14 @@ def add_options(parser: pytest.Parser) -> None:
     generated = "also try N generated sets of policies"
     group.addoption("--fuzz", type=int, default=0, metavar="N", help=generated)
     group.addoption("--fuzz-seed", type=int, metavar="SEED", help="the same sets again (default: new ones)")
+    image = "run the workloads from this image, which needs Python 3 only; a bundled enforcer, too"
+    group.addoption("--image", metavar="NAME:TAG", help=image)
+    registry = "take the suite's own image from there"
+    group.addoption("--image-registry", metavar="REGISTRY", help=registry)
+    keep_cluster = "leave the kind cluster running"
+    group.addoption("--keep-cluster", action="store_true", help=keep_cluster)
+    reuse = "take a kind cluster that was kept; where there is none, keep the new one"
+    group.addoption("--reuse-cluster", action="store_true", help=reuse)
     group.addoption("--keep", action="store_true", help="leave the run's namespaces on the cluster")
 
 
@@ -66,6 +74,10 @@ def read_options(config: pytest.Config) -> Options:
         manifests=Path(config.getoption("--manifests")),
         telemetry=config.getoption("--telemetry"),
         keep=config.getoption("--keep"),
+        image=config.getoption("--image"),
+        image_registry=config.getoption("--image-registry"),
+        keep_cluster=config.getoption("--keep-cluster"),
+        reuse_cluster=config.getoption("--reuse-cluster"),
         fuzz=config.getoption("--fuzz"),
         fuzz_seed=config.getoption("--fuzz-seed"),
         allure_results=Path(folder) if (folder := config.getoption("--alluredir", default=None)) else None,

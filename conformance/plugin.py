@@ -222,6 +222,7 @@ def _rerun(config: pytest.Config, scenario: Scenario) -> str:
             "--profile",
             "--known",
             "--manifests",
+            "--image",
         )
         if config.getoption(name) not in (None, "auto", "bundled", str(MANIFESTS))
     ]

@@ -24,6 +24,7 @@ from conformance.cluster.install import (
     install_workloads,
     remove_namespaces,
 )
+from conformance.cluster.kind import check_kind
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready, wait_for_pods
 from conformance.errors import InputError, ProbeError, SetupError
@@ -51,7 +52,7 @@ TRIES_PORTS = Ref(name="sleep", namespace="foo")  # the client of the barrier zt
 
 
 class Cluster(Protocol):
-    """A running cluster: embedded, or one that was there."""
+    """A running cluster: embedded, of kind, or one that was there."""
 
     @property
     def kubeconfig(self) -> Path: ...
@@ -64,7 +65,7 @@ class Cluster(Protocol):
 class Choice:
     """Which kind of cluster and why, in the words of the first line."""
 
-    kind: str  # embedded | existing
+    kind: str  # embedded | kind | existing
     why: str
 
 
@@ -74,17 +75,30 @@ def choose(
     kubeconfig: Path | None,
     context: str | None,
     profile: Profile,
+    image: bool,
     which: Callable[[str], object],
+    check: Callable[[], None],
 ) -> Choice:
-    """Raises InputError where what was asked for cannot be had; never falls back silently."""
+    """`image`: whether one was named; `check`: raises InputError where kind cannot be driven. Raises
+    InputError where what was asked for cannot be had; never falls back silently."""
     if asked == "kind":
-        raise InputError("this release cannot start a kind cluster", hint="--cluster embedded or existing")
+        if kubeconfig or context:
+            raise InputError("--kubeconfig and --context go with --cluster existing, not with kind")
+        if not profile.install_enforcer:
+            raise InputError(
+                f"a new kind cluster has no mesh of the profile {profile.name}",
+                hint="install it there, then --cluster existing --kubeconfig FILE",
+            )
+        check()
+        return Choice(kind="kind", why="asked for")
     if asked == "existing" or (asked == "auto" and (kubeconfig or context)):
         why = "asked for" if asked == "existing" else "a kubeconfig or context is given"
         return Choice(kind="existing", why=why)
     if asked == "embedded":
         if kubeconfig or context:
             raise InputError("--kubeconfig and --context go with --cluster existing, not with embedded")
+        if image:
+            raise InputError("the embedded cluster has one image, this project's environment")
         return Choice(kind="embedded", why="asked for")
     if not profile.install_enforcer:
         raise InputError(
@@ -92,15 +106,25 @@ def choose(
             hint="--cluster existing --kubeconfig FILE",
         )
     missing = [program for program in ("docker", "kind") if not which(program)]
-    if missing:
+    if missing and not image:
         return Choice(kind="embedded", why=f"{' and '.join(missing)} not installed")
-    # Nobody asked for kind by name, and nothing that was asked for is refused: see docs/decisions/0006.
-    return Choice(kind="embedded", why="this release does not drive kind yet")
+    check()
+    return Choice(kind="kind", why="docker and kind answer")
 
 
-def choose_here(asked: str, *, kubeconfig: Path | None, context: str | None, profile: Profile) -> Choice:
+def choose_here(
+    asked: str, *, kubeconfig: Path | None, context: str | None, profile: Profile, image: bool = False
+) -> Choice:
     """`choose` with this machine's programs."""
-    return choose(asked, kubeconfig=kubeconfig, context=context, profile=profile, which=shutil.which)
+    return choose(
+        asked,
+        kubeconfig=kubeconfig,
+        context=context,
+        profile=profile,
+        image=image,
+        which=shutil.which,
+        check=check_kind,
+    )
 
 
 @contextmanager
@@ -160,6 +184,8 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
     without = [str(ref) for ref, pod in found.items() if WORKLOADS[ref].injected and not pod.sidecar]
     if profile.dataplane == "sidecar" and without:
         raise SetupError(f"no sidecar was injected into {', '.join(sorted(without))}")
+    if told := placement(names, flat):
+        say(told)
     with phase(say, "streams open"):
         services = service_addresses(kube, names, NAMESPACES)
         barrier = open_barrier(kube, profile, found)
@@ -170,6 +196,27 @@ def open_rig(kube: Kube, profile: Profile, names: Names, say: Say, *, manifests:
         except BaseException:
             barrier.close()
             raise
+
+
+def placement(names: Names, pods: list[dict[str, Any]]) -> str:
+    """Which workloads share a node with their namespace's server and which do not; empty for one node."""
+    nodes = {
+        (
+            names.logical(pod["metadata"]["namespace"]),
+            str((pod["metadata"].get("labels") or {}).get("app")),
+        ): str(pod["spec"].get("nodeName"))
+        for pod in pods
+    }
+    if len(set(nodes.values())) < 2:
+        return ""
+    servers = {namespace: node for (namespace, name), node in nodes.items() if name == "tcp-echo"}
+    near: list[str] = []
+    far: list[str] = []
+    for (namespace, name), node in sorted(nodes.items()):
+        if name != "tcp-echo" and namespace in servers:
+            (near if node == servers[namespace] else far).append(f"{name}.{namespace}")
+    parts = [f"{len(set(nodes.values()))} nodes", f"beside tcp-echo: {', '.join(near) or 'none'}"]
+    return "; ".join([*parts, f"on another node: {', '.join(far) or 'none'}"])
 
 
 def open_barrier(kube: Kube, profile: Profile, pods: Mapping[Ref, Pod]) -> Barrier:

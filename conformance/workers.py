@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.campaign import Campaign
+from conformance.cluster.images import Image
 from conformance.errors import ConformanceError
 from conformance.state import OWNER, campaign_of, case_id, owner_of, say_to, start_stage, wants_scenarios
 
@@ -18,6 +19,8 @@ def open_worker(config: Any, campaign: Campaign) -> None:
     shared = config.workerinput
     campaign.locks = Path(shared["conformance_directory"])
     try:
+        if named := shared.get("conformance_image"):
+            campaign.image = Image(name=named, scripts=shared["conformance_image_scripts"])
         kube = campaign.connect(Path(shared["conformance_kubeconfig"]))
         campaign.open_rig(kube, say_to(config))
     except ConformanceError as error:
@@ -38,6 +41,9 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["conformance_run"] = owner.campaign.run
     node.workerinput["conformance_kubeconfig"] = str(owner.cluster.kubeconfig)
     node.workerinput["conformance_directory"] = str(owner.directory)
+    if image := owner.campaign.image:
+        node.workerinput["conformance_image"] = image.name
+        node.workerinput["conformance_image_scripts"] = image.scripts
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -71,7 +71,6 @@ def test_kind_is_refused_where_nothing_is_installed(monkeypatch: pytest.MonkeyPa
     assert [(check.name, check.ok) for check in checks] == [
         ("docker", False),
         ("kind", False),
-        ("support", False),
     ]
     assert all(check.remedy for check in checks)
 

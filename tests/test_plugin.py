@@ -29,7 +29,11 @@ def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     [
         (("--profile", "nope"), "there is no profile 'nope'"),
         (("--known", "none.yaml"), "none.yaml:1: cannot be read: No such file or directory"),
-        (("--cluster", "kind"), "this release cannot start a kind cluster"),
+        (("--cluster", "kind", "--context", "x"), "--kubeconfig and --context go with --cluster existing"),
+        (("--cluster", "kind", "--profile", "bundled", "--image", "python:latest"), "its tag may move"),
+        (("--image", "a:1", "--image-registry", "b"), "--image and --image-registry exclude each other"),
+        (("--cluster", "embedded", "--image", "a:1"), "the embedded cluster has one image"),
+        (("--cluster", "embedded", "--keep-cluster"), "--keep-cluster and --reuse-cluster are for kind"),
         (("--cluster", "embedded", "--kubeconfig", "x"), "--kubeconfig and --context go with"),
         (("--cluster", "nowhere"), "invalid choice: 'nowhere'"),
     ],

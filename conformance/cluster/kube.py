@@ -21,6 +21,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from conformance.cluster.bounds import Bounds
+from conformance.cluster.images import Image
 from conformance.cluster.kubeconfig import load_client
 from conformance.errors import SetupError
 
@@ -100,6 +101,7 @@ class Kube:
         self._discovered: dict[str, dict[str, tuple[str, bool]]] = {}
         self._preferred: dict[str, str] = {}
         self._lock = threading.Lock()
+        self.image: Image | None = None  # what stands for the image that our manifests name
 
     @property
     def mesh(self) -> Kube:
@@ -126,6 +128,8 @@ class Kube:
     ) -> Answer:
         """One request. An API that asks to be asked again later (429, or Retry-After) is, as long as it can
         answer in time. Raises SetupError only where no answer came at all."""
+        if self.image and method in ("POST", "PUT") and isinstance(body, Mapping):
+            body = self.image.adapt(body)
         deadline = time.monotonic() + self._timeout
         while True:
             response = self._send(method, path, body, query or {}, content_type, self._timeout)

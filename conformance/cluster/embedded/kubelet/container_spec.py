@@ -55,12 +55,12 @@ def capabilities_of(context: Object) -> frozenset[str]:
 
 
 def user_of(pod_context: Object, context: Object) -> int | None:
-    """The user that the container runs as; None leaves the image's. Raises ConfigError."""
+    """The user that the container runs as. Raises ConfigError.
+
+    None leaves the image's, which is not root (enforcer/Dockerfile), but may not exist here: then it is the
+    user who runs the cluster."""
     merged = {**pod_context, **{key: value for key, value in context.items() if value is not None}}
     uid: int | None = merged.get("runAsUser")
-    if merged.get("runAsNonRoot"):
-        if uid is None:
-            raise ConfigError("container has runAsNonRoot and image will run as root")
-        if uid == 0:
-            raise ConfigError("container's runAsUser breaks non-root policy")
+    if merged.get("runAsNonRoot") and uid == 0:
+        raise ConfigError("container's runAsUser breaks non-root policy")
     return uid
