@@ -385,7 +385,7 @@ def test_a_new_pod_that_is_open_at_first_is_a_breach_whatever_it_does_later(
 def test_a_stopped_backend_is_inconclusive_and_never_a_rejection(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soon = replace(rig.profile.deadlines, baseline=0.3, recovery=0.3, probe=1)
+    soon = replace(rig.profile.deadlines, ready=1, baseline=0.3, recovery=0.3, probe=1)
     monkeypatch.setattr(rig, "profile", replace(rig.profile, deadlines=soon))
     ref = Ref(name="tcp-echo", namespace="legacy")
     pod = rig.pods[ref]
