@@ -65,7 +65,6 @@ FAULTS = (
         inject=inject.name_is(CLIENT, ECHO, of="tcp-echo.bar"),
         words=("the name of tcp-echo.foo resolved to",),
         deadlines=SWIFT,
-        quick=True,
     ),
     Fault(
         name="another backend answers",
@@ -193,7 +192,6 @@ FAULTS = (
         when=When.CHANGE,
         inject=inject.api_says(Reply(code=409, reason="Conflict"), methods=WRITE),
         words=("409 Conflict",),
-        quick=True,
     ),
     Fault(
         name="API says that what is not there exists",
@@ -266,7 +264,6 @@ FAULTS = (
         when=When.SWEEP,
         inject=inject.clock_jumps(86400),
         allowed=PASSED,
-        quick=True,
     ),
     Fault(
         name="clock jumps back by a day",

@@ -5,36 +5,20 @@ The quick ones only; `make faults` strikes every fault of the table and renews t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.faults.__main__ import MARK, PAGE
 from tests.faults.table import FAULTS, Fault
-from tests.faults.tally import HEAD, Row, strike_all, table
+from tests.faults.tally import HEAD, strike_all
 
 IDS = [f"{fault.name}, {fault.when.value}" for fault in FAULTS]
 QUICK = [name for fault, name in zip(FAULTS, IDS, strict=True) if fault.quick]
 
 
-@pytest.fixture(scope="module")
-def rows(request: pytest.FixtureRequest) -> Iterator[dict[str, Row]]:
-    """The rows of the faults that were selected."""
-    chosen = [
-        fault
-        for fault, name in zip(FAULTS, IDS, strict=True)
-        if any(f"[{name}]" in item.name for item in request.session.items)
-    ]
-    names = [f"{fault.name}, {fault.when.value}" for fault in chosen]
-    found = dict(zip(names, strike_all(chosen, workers=1), strict=True))
-    yield found
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{table(found.values())}")
-
-
 @pytest.mark.parametrize("name", QUICK)
-def test_no_verdict_is_wrong(rows: dict[str, Row], name: str) -> None:
-    assert not rows[name].wrong, "\n".join(rows[name].wrong)
+def test_no_verdict_is_wrong(name: str) -> None:
+    (row,) = strike_all([FAULTS[IDS.index(name)]], workers=1)
+    assert not row.wrong, "\n".join(row.wrong)
 
 
 def told() -> list[list[str]]:
