@@ -144,7 +144,7 @@ def test_the_first_way_that_works_is_taken(
         attribution=next(iter(ways), "unavailable"),
         access=book,
         sent=sent,
-        pods={SLEEP: SimpleNamespace(address="10.0.0.1")},
+        pods={SLEEP: SimpleNamespace(address="10.0.0.1", address_of=lambda _: "10.0.0.1")},
         forget=book.forget,
     )
 

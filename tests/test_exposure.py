@@ -46,7 +46,7 @@ class Prober:
 def rig_with(prober: Prober) -> Any:
     return SimpleNamespace(
         profile=load_profile(find_profile("bundled")),
-        pods={SLEEP: SimpleNamespace(address="10.0.0.1")},
+        pods={SLEEP: SimpleNamespace(address="10.0.0.1", address_of=lambda _: "10.0.0.1")},
         sent={},
         watch=None,
         watched=[],

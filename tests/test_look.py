@@ -40,7 +40,7 @@ class Mesh:
     def __post_init__(self) -> None:
         profile = load_profile(find_profile("bundled"))
         self.profile = replace(profile, deadlines=replace(profile.deadlines, attribution=0.05, converge=60))
-        pod = SimpleNamespace(address="10.0.0.1", sidecar=True)
+        pod = SimpleNamespace(address="10.0.0.1", address_of=lambda _: "10.0.0.1", sidecar=True)
         self.pods = {SLEEP: pod, ECHO: pod}
 
     attribution = "access-log"

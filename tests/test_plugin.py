@@ -139,7 +139,8 @@ def test_a_server_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
     result = run("conformance", "--kubeconfig", str(file), "--report-dir", str(tmp_path), home=tmp_path)
     assert result.returncode == 4, result.stdout
     assert (
-        "ERROR: no answer from the Kubernetes API at https://127.0.0.1:1: Connection refused" in result.stderr
+        "ERROR: preflight: api: no answer from the Kubernetes API at https://127.0.0.1:1: Connection refused"
+        in result.stderr
     )
 
 

@@ -170,7 +170,7 @@ def test_the_table_and_the_mutants_are_of_one_mind() -> None:
     # In a process of its own: importing the mutants of the enforcer must not weigh on other tests.
     script = """
 import importlib
-themes = "admission cluster custom life peers policies prober scope trial workloads"
+themes = "admission cluster custom families life peers policies prober scope trial workloads"
 for theme in themes.split():
     importlib.import_module(f"tests.mutants.{theme}")
 from tests.mutants.seams import MUTANTS
