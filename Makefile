@@ -40,9 +40,10 @@ fuzz: $(READY) ## try N generated sets of policies (default 1000); SEED=... for 
 walkthrough: $(READY) ## type docs/walkthrough.md into a shell, to the letter
 	@$(PY) -m pytest conformance/test_walkthrough.py $(OPTIONS) $(SELECTION) $(ARGS)
 
-# Two at a time; ARGS="-n 0" runs them one after another, as a debugger needs it.
+# Two at a time; ARGS="-n 0" runs them one after another, as a debugger needs it. TESTS names some of them.
+TESTS ?= tests
 test: $(READY) ## the suite's own tests
-	@$(PY) -m pytest tests -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest $(TESTS) -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, scenarios, Dockerfile, manifests, workflows
 	@$(PY) -m ruff check .
