@@ -26,7 +26,8 @@ from conformance.run import (
     hold_baseline,
 )
 from conformance.scenario import By, Expectation, Refusal, Scenario
-from conformance.steps import Hand, Made
+from conformance.step_result import Made
+from conformance.steps import Hand
 from conformance.sweep import Probed, bypass, lanes, sweep
 from conformance.topology import Ref
 from conformance.verdict import Failure, Status, Verdict, is_breach

@@ -1,66 +1,25 @@
-"""A step's change, made through the API, and what the API had to say about it."""
+"""A step's change, made through the API and undone at the end of the case."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from conformance.barrier import Changes
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.errors import SetupError
 from conformance.placeholders import resolve
 from conformance.rig import Rig
 from conformance.scenario import Change, ChangeKind, Document, Refusal, Relabel, Scenario, Step
+from conformance.step_result import Content, Made, check_warnings, content_of, value_at
 from conformance.topology import Ref
-from conformance.verdict import Failure, Status, Verdict
+from conformance.verdict import Failure
 
 __all__ = ["Hand", "Made"]
 
 # Not about an object's content: not logged in, gone meanwhile, took too long, too many requests.
 NO_REFUSAL = (401, 404, 408, 429)
 POD = {"apiVersion": "v1", "kind": "Pod"}
-Content = dict[str, Any]
-
-
-@dataclass(slots=True, kw_only=True)
-class Made:
-    """What one step did: `changes` for the barrier, `api` for the record, `verdicts` about the API."""
-
-    written: dict[ObjectKey, str] = field(default_factory=dict)
-    deleted: list[ObjectKey] = field(default_factory=list)
-    api: list[dict[str, Any]] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
-
-    def merge(self, later: Made) -> None:
-        """Adds the changes of a later step: what was deleted may have come back, and the reverse."""
-        # By what the object is, not by the API version it was written in.
-        for key, version in later.written.items():
-            self._forget(key)
-            self.written[key] = version
-        for key in later.deleted:
-            if str(key) not in map(str, later.written):
-                self._forget(key)
-                self.deleted.append(key)
-
-    def _forget(self, key: ObjectKey) -> None:
-        self.written = {known: at for known, at in self.written.items() if str(known) != str(key)}
-        self.deleted = [known for known in self.deleted if str(known) != str(key)]
-
-    @property
-    def changes(self) -> Changes:
-        return Changes(written=self.written, deleted=tuple(self.deleted))
-
-    def note(self, action: str, what: str, answer: Answer) -> None:
-        said = {"reason": answer.reason, "message": answer.message, "warnings": list(answer.warnings)}
-        self.api.append({"action": action, "object": what, "code": answer.code, **said})
-
-    def fail(self, failure: Failure, reason: str) -> None:
-        self.verdicts.append(Verdict(status=Status.FAILED, failure=failure, reason=reason))
-
-    def doubt(self, reason: str) -> None:
-        self.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
 
 
 class Hand:
@@ -122,7 +81,8 @@ class Hand:
         match change.kind:
             case ChangeKind.APPLY:
                 for selector in change.documents:
-                    self._apply(self._scenario.document(selector), step.refused, made)
+                    body = self.resolve(self._scenario.document(selector).body)
+                    self._apply(body, step.refused, made, create=True)
             case ChangeKind.PATCH:
                 self._patch(change, step.refused, made)
             case ChangeKind.DELETE:
@@ -135,24 +95,14 @@ class Hand:
             case ChangeKind.READ:
                 self._read(change, made)
         if step.warnings is not None:
-            _check_warnings(step.warnings, made)
+            check_warnings(step.warnings, made)
         return made
 
     def put(self, body: Mapping[str, Any], *, refused: Refusal | None = None, strict: bool = False) -> Made:
         """Applies one document of no scenario file, with strict field validation or with the API's default.
         A refusal is a failure; with `refused` anything else is."""
-        kube, namespace = self._rig.kube, self._rig.names.real("foo")
-        made, resolved = Made(), self.resolve(dict(body))
-        key = kube.key(resolved, namespace=namespace)
-        before = _content(kube.get(key)) if refused else None
-        with self._writing(key):
-            _, answer = kube.apply(resolved, namespace=namespace, strict=strict)
-        made.note("apply strictly" if strict else "apply", str(key), answer)
-        if refused is None:
-            self.applied.append(resolved)
-        if answer.ok:
-            self._existing[key] = None
-        self._weigh(answer, key, refused, before, made)
+        made = Made()
+        self._apply(self.resolve(dict(body)), refused, made, strict=strict)
         return made
 
     @contextmanager
@@ -176,21 +126,22 @@ class Hand:
         body = self.resolve(document.body)
         return self._rig.kube.key(body, namespace=self._rig.names.real("foo"))
 
-    def _apply(self, document: Document, refused: Refusal | None, made: Made) -> None:
-        kube = self._rig.kube
-        body = self.resolve(document.body)
-        namespace = self._rig.names.real("foo")
+    def _apply(
+        self, body: Any, refused: Refusal | None, made: Made, *, create: bool = False, strict: bool = False
+    ) -> None:
+        """Applies a resolved document. `create`: what must be refused is also tried as a new object."""
+        kube, namespace = self._rig.kube, self._rig.names.real("foo")
         key = kube.key(body, namespace=namespace)
-        before = _content(kube.get(key)) if refused else None
-        if refused and before is not None:
+        before = content_of(kube.get(key)) if refused else None
+        if create and refused and before is not None:
             # What stands there already is refused twice: as a new object and as a change of this one.
             with self._writing(key):
                 created = kube.create(body, namespace=namespace)
             made.note("create", str(key), created)
             self._weigh(created, key, refused, before, made)
         with self._writing(key):
-            _, answer = kube.apply(body, namespace=namespace)
-        made.note("apply", str(key), answer)
+            _, answer = kube.apply(body, namespace=namespace, strict=strict)
+        made.note("apply strictly" if strict else "apply", str(key), answer)
         if refused is None:
             self.applied.append(body)
         if answer.ok:
@@ -199,7 +150,7 @@ class Hand:
 
     def _patch(self, change: Change, refused: Refusal | None, made: Made) -> None:
         key = self._key(self._scenario.document(change.documents[0]))
-        before = _content(self._rig.kube.get(key)) if refused else None
+        before = content_of(self._rig.kube.get(key)) if refused else None
         patch = self.resolve(dict(change.patch or {}))
         with self._writing(key):
             answer = self._rig.kube.merge_patch(key, patch)
@@ -234,7 +185,7 @@ class Hand:
         asserted = self._rig.profile.asserts_messages and refused.message
         if asserted and self.resolve(refused.message) not in answer.message:
             made.fail(Failure.NOT_REFUSED, f"{key}: {refused.message!r} is not in the refusal: {said}")
-        after = _content(self._rig.kube.get(key))
+        after = content_of(self._rig.kube.get(key))
         if after != before:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
 
@@ -301,7 +252,7 @@ class Hand:
             return
         wanted_values = {"apiVersion": body["apiVersion"], **self.resolve(dict(reading.equals))}
         for path, wanted in wanted_values.items():
-            found = _at(answer.body, path)
+            found = value_at(answer.body, path)
             if found != wanted:
                 made.fail(Failure.READ_BACK, f"{key}: {path} is {found!r}, it must be {wanted!r}")
 
@@ -318,7 +269,7 @@ class Hand:
                 continue
             now.or_raise(f"read {key} again")
             was, is_now = (each.body["metadata"].get("generation") for each in (stored, now))
-            if was != is_now or _content(stored) != _content(now):
+            if was != is_now or content_of(stored) != content_of(now):
                 found.append(f"{key} was changed (generation {was}, now {is_now})")
         late = [key for key in self._rig.unanswered if key not in self._existing]
         found += [
@@ -342,35 +293,3 @@ class Hand:
             except SetupError as error:
                 made.doubt(error.message)
         return made
-
-
-def _content(answer: Answer) -> Content | None:
-    """What somebody wrote into the stored object; None where there is no object. Its status and its
-    resourceVersion are others' to change at any time."""
-    if not answer.ok:
-        return None
-    metadata = answer.body["metadata"]
-    meant = {name: metadata.get(name) for name in ("uid", "labels", "annotations")}
-    return {**meant, "spec": answer.body.get("spec")}
-
-
-def _check_warnings(wanted: tuple[str, ...], made: Made) -> None:
-    sent = [text for entry in made.api for text in entry["warnings"]]
-    if not wanted and sent:
-        made.fail(Failure.WARNING, f"the API warned, and must not: {'; '.join(sent)}")
-    for text in wanted:
-        if not any(text in warning for warning in sent):
-            told = "; ".join(sent) or "nothing"
-            made.fail(Failure.WARNING, f"the API must warn of {text!r}; it said {told}")
-
-
-def _at(value: Any, path: str) -> Any:
-    """The value at a dotted path (`spec.rules.0.to`); None where there is none."""
-    for part in path.split("."):
-        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict):
-            value = value.get(part)
-        else:
-            return None
-    return value

@@ -26,7 +26,7 @@ from conformance.reading import Problems
 from conformance.rig import Rig, pods_by_workload, service_addresses
 from conformance.run import CaseResult, Notes, _delivered_late, run_case
 from conformance.scenario_reader import load_file
-from conformance.steps import _content
+from conformance.step_result import content_of
 from conformance.sweep import Lane, Probed
 from conformance.telemetry import log_connections
 from conformance.topology import NAMESPACES, Names, Ref
@@ -340,11 +340,11 @@ def test_replacing_an_object_is_an_update_and_survives_other_writers(
 def test_the_status_and_the_version_of_an_object_are_not_its_content() -> None:
     def content(version: str, action: str) -> object:
         body = {"metadata": {"uid": "u", "resourceVersion": version}, "spec": {"action": action}}
-        return _content(Answer(code=200, body=body | {"status": {"at": version}}))
+        return content_of(Answer(code=200, body=body | {"status": {"at": version}}))
 
     assert content("1", "DENY") == content("2", "DENY")
     assert content("1", "DENY") != content("1", "ALLOW")
-    assert _content(Answer(code=404)) is None
+    assert content_of(Answer(code=404)) is None
 
 
 def test_bytes_that_arrive_after_their_step_was_judged_are_a_breach(rig: Rig) -> None:
