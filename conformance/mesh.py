@@ -13,6 +13,7 @@ from conformance.cluster.kube import ObjectKey
 from conformance.cluster.ready import is_ready, wait_for_deployments, wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.exposure import end_watch
+from conformance.pods import read_pod
 from conformance.rig import Rig
 from conformance.stage import open_status
 from conformance.topology import Ref
@@ -103,24 +104,15 @@ def sidecar_restarting(rig: Rig, ref: Ref) -> Iterator[str]:
 
 def sidecar_is_back(rig: Rig, ref: Ref, before: str) -> bool:
     """Whether the pod is ready with another sidecar than the container `before`."""
-    return sidecar_id(rig, ref) not in ("", before) and is_ready(read_pod(rig, ref))
+    return sidecar_id(rig, ref) not in ("", before) and is_ready(read_pod(rig.kube, rig.pods[ref]))
 
 
 def sidecar_id(rig: Rig, ref: Ref) -> str:
     """The id of the sidecar's running container; empty while none runs."""
-    for status in read_pod(rig, ref)["status"].get("containerStatuses") or []:
+    for status in read_pod(rig.kube, rig.pods[ref])["status"].get("containerStatuses") or []:
         if status["name"] == rig.profile.sidecar_container and "running" in (status.get("state") or {}):
             return str(status.get("containerID", ""))
     return ""
-
-
-def read_pod(rig: Rig, ref: Ref) -> Mapping[str, Any]:
-    """Raises SetupError where the pod cannot be read."""
-    pod = rig.pods[ref]
-    key = rig.kube.key(
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "namespace": pod.namespace}}
-    )
-    return rig.kube.get(key).or_raise(f"read pod {pod.key}").body
 
 
 @contextmanager

@@ -10,76 +10,27 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conformance.attribution import AccessBook, Path
 from conformance.barrier import Barrier
-from conformance.cluster.exec import open_exec
 from conformance.cluster.kube import Kube, ObjectKey, log_lines
-from conformance.cluster.ready import has_sidecar, is_ready, wait_for_pods
+from conformance.cluster.ready import wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.logbook import LogBook, Tail, json_lines
-from conformance.probe.session import CLIENT_COMMAND, Session
+from conformance.pods import Pod, Processes, pod_key, pods_by_workload, processes_of, service_addresses
+from conformance.probe.session import Session
+from conformance.probers import Probers
 from conformance.profile import UNAVAILABLE, Profile
-from conformance.topology import SERVICES, WORKLOADS, Names, Ref, Workload
+from conformance.topology import WORKLOADS, Names, Ref, Workload
 from conformance.verdict import Verdict
 
 if TYPE_CHECKING:
     from conformance.exposure import Watch
     from conformance.sweep import Lane
 
-__all__ = ["Rig", "Pod", "pods_by_workload"]
-
-
-# The pod's uid, and (containerID, restartCount) by container.
-Processes = tuple[str, dict[str, tuple[str, int]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
-    """A workload's pod. `address` is its IP, `address6` its IPv6 one or empty; `namespace` the real one."""
-
-    name: str
-    namespace: str
-    address: str
-    sidecar: bool
-    labels: Mapping[str, str]
-    address6: str = ""
-
-    def address_of(self, via: str) -> str:
-        """Its address on a path of that kind: a connection has one family at both ends."""
-        return self.address6 if via == "pod6" else self.address
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-def pods_by_workload(names: Names, pods: list[dict[str, Any]], profile: Profile) -> dict[Ref, Pod]:
-    """Ready pods of the topology's workloads, by the label `app`."""
-    found: dict[Ref, Pod] = {}
-    for pod in pods:
-        metadata = pod["metadata"]
-        labels = metadata.get("labels") or {}
-        ref = Ref(name=str(labels.get("app", "")), namespace=names.logical(metadata["namespace"]))
-        if ref in WORKLOADS and is_ready(pod):
-            found[ref] = Pod(
-                name=metadata["name"],
-                namespace=metadata["namespace"],
-                address=pod["status"]["podIP"],
-                address6=next((ip for ip in pod_ips(pod) if ":" in ip), ""),
-                sidecar=has_sidecar(pod, profile.sidecar_container),
-                labels=labels,
-            )
-    return found
-
-
-def pod_ips(pod: Mapping[str, Any]) -> list[str]:
-    """All addresses of a pod, the primary one first."""
-    status = pod["status"]
-    return [str(entry["ip"]) for entry in status.get("podIPs") or [{"ip": status["podIP"]}]]
+__all__ = ["Pod", "Processes", "Rig", "service_addresses"]
 
 
 class Rig:
@@ -97,6 +48,7 @@ class Rig:
         workloads: Mapping[Ref, Workload] = WORKLOADS,
     ) -> None:
         self.kube = kube
+        self._probers = Probers(kube)
         self.profile = profile
         self.names = names
         self.pods = pods
@@ -115,9 +67,7 @@ class Rig:
         self.exposed: list[Verdict] = []  # what this case's watches found
         self.unanswered: dict[ObjectKey, None] = {}  # may still be written, or may have been
         self._given_up = False  # a workload did not come back
-        self._lost = False  # a prober could not be started
         self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
-        self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
             # From now on: what was logged before, of the preflight's connections, belongs to no case.
@@ -181,43 +131,15 @@ class Rig:
 
     def session(self, ref: Ref) -> Session:
         """The prober in that workload. Raises ProbeError where it cannot be started."""
-        session = self._sessions.get(ref)
-        if session is not None and not session.broken:
-            return session
-        if session is not None:
-            session.close()
-        try:
-            return self._open_session(ref)
-        except ProbeError:
-            self._lost = True
-            raise
-
-    def _open_session(self, ref: Ref) -> Session:
-        pod = self.pods[ref]
-        stream = open_exec(
-            self.kube,
-            namespace=pod.namespace,
-            pod=pod.name,
-            container=ref.name,
-            command=CLIENT_COMMAND,
-            what=f"prober in {ref}",
-        )
-        session = Session(stream, str(ref))
-        try:
-            session.boot(self.profile.deadlines.ready)
-        except ProbeError:
-            session.close()
-            raise
-        self._sessions[ref] = session
-        return session
+        return self._probers.session(ref, self.pods[ref], self.profile.deadlines.ready)
 
     def session_in_use(self, ref: Ref) -> Session:
         """The session that was started, broken or not."""
-        return self._sessions[ref]
+        return self._probers.in_use(ref)
 
     def open_sessions(self, refs: set[Ref]) -> None:
         """Opens several at once, so that a first sweep waits for the slowest and not for the sum."""
-        missing = [ref for ref in refs if ref not in self._sessions or self._sessions[ref].broken]
+        missing = self._probers.missing(refs)
         if missing:
             with ThreadPoolExecutor(max_workers=len(missing)) as pool:
                 for future in [pool.submit(self.session, ref) for ref in missing]:
@@ -238,8 +160,8 @@ class Rig:
         """Before a case: what ended since the last one is opened anew, where others restarted or replaced
         a pod for one. Raises SetupError where a workload does not come back."""
         silent = {Ref.parse(name) for name in (*self.silent_backends(), *self.silent_sidecars())}
-        broken = {ref for ref, session in self._sessions.items() if session.broken}
-        if not silent and not broken and not self._lost:
+        broken = self._probers.broken()
+        if not silent and not broken and not self._probers.lost:
             return
         # Waited for once: a workload that is gone for good must not cost every case that long.
         patience = 0.0 if self._given_up else self.profile.deadlines.ready
@@ -257,7 +179,7 @@ class Rig:
                 # From now on: what was logged before belongs to no case to come, and is owed no more.
                 self._write_off(ref)
                 self._follow(ref, tail=0)
-        self._lost = self._given_up = False
+        self._probers.lost = self._given_up = False
 
     def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
         """The ready pods of the workloads of a namespace. Raises SetupError where one does not come."""
@@ -295,19 +217,7 @@ class Rig:
 
     def processes(self, refs: Iterable[Ref]) -> dict[Ref, Processes]:
         """Which processes run the workloads now. Raises SetupError where a pod cannot be read."""
-        found: dict[Ref, Processes] = {}
-        for ref in refs:
-            pod = self.pods[ref]
-            metadata = {"name": pod.name, "namespace": pod.namespace}
-            key = self.kube.key({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
-            body = self.kube.get(key).or_raise(f"read pod {pod.key}").body
-            containers = {
-                item["name"]: (item.get("containerID", ""), item.get("restartCount", 0))
-                for part in ("initContainerStatuses", "containerStatuses")
-                for item in body["status"].get(part) or []
-            }
-            found[ref] = (body["metadata"]["uid"], containers)
-        return found
+        return {ref: processes_of(self.kube, self.pods[ref]) for ref in refs}
 
     def restart(self, ref: Ref) -> Pod:
         """Deletes the workload's pod and waits for the next one. Raises SetupError."""
@@ -315,10 +225,7 @@ class Rig:
         self._drop(ref)
         self._seen.pop(ref, None)
         self._write_off(ref)
-        key = self.kube.key(
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": old.name, "namespace": old.namespace}}
-        )
-        self.kube.delete(key).or_raise(f"delete pod {old.key}")
+        self.kube.delete(pod_key(self.kube, old)).or_raise(f"delete pod {old.key}")
 
         def done(pods: list[dict[str, Any]]) -> bool:
             fresh = pods_by_workload(self.names, pods, self.profile).get(ref)
@@ -334,9 +241,7 @@ class Rig:
         return self.pods[ref]
 
     def _drop(self, ref: Ref) -> None:
-        session = self._sessions.pop(ref, None)
-        if session is not None:
-            session.close()
+        self._probers.drop(ref)
         for tail in self._tails.pop(ref, []):
             tail.close()
 
@@ -384,24 +289,9 @@ class Rig:
 
     def close_streams(self) -> None:
         """Sessions and logs; for a rig whose barrier is another's."""
-        for ref in list(self._sessions.keys() | self._tails.keys()):
+        for ref in self._probers.refs() | self._tails.keys():
             self._drop(ref)
 
     def close(self) -> None:
         self.close_streams()
         self.barrier.close()
-
-
-def service_addresses(kube: Kube, names: Names, namespaces: tuple[str, ...]) -> dict[Ref, str]:
-    """ClusterIPs of the topology's Services. Raises SetupError where one is missing."""
-    found: dict[Ref, str] = {}
-    for namespace in namespaces:
-        services, _ = kube.list("v1", "Service", namespace=names.real(namespace))
-        for service in services:
-            name = service["metadata"]["name"]
-            if name in SERVICES:
-                found[Ref(name=name, namespace=namespace)] = str(service["spec"].get("clusterIP", ""))
-        for name in SERVICES:
-            if Ref(name=name, namespace=namespace) not in found:
-                raise SetupError(f"the Service {name} is missing in {names.real(namespace)}")
-    return found

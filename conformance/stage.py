@@ -28,8 +28,9 @@ from conformance.cluster.kind import check_kind
 from conformance.cluster.kube import Kube
 from conformance.cluster.ready import is_ready, wait_for_pods
 from conformance.errors import InputError, ProbeError, SetupError
+from conformance.pods import Pod, pods_by_workload, service_addresses
 from conformance.profile import CONFIG_DUMP, ZTUNNEL_PORT, Profile
-from conformance.rig import Pod, Rig, pods_by_workload, service_addresses
+from conformance.rig import Rig
 from conformance.topology import NAMESPACES, WORKLOADS, Names, Ref
 
 __all__ = [

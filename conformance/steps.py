@@ -9,6 +9,7 @@ from typing import Any
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.errors import SetupError
 from conformance.placeholders import resolve
+from conformance.pods import pod_key
 from conformance.rig import Rig
 from conformance.scenario import Change, ChangeKind, Document, Refusal, Relabel, Scenario, Step
 from conformance.step_result import Content, Made, check_warnings, content_of, value_at
@@ -19,7 +20,6 @@ __all__ = ["Hand", "Made"]
 
 # Not about an object's content: not logged in, gone meanwhile, took too long, too many requests.
 NO_REFUSAL = (401, 404, 408, 429)
-POD = {"apiVersion": "v1", "kind": "Pod"}
 
 
 class Hand:
@@ -211,7 +211,7 @@ class Hand:
 
     def _patch_labels(self, ref: Ref, labels: Mapping[str, str | None], made: Made) -> None:
         pod = self._rig.pods[ref]
-        key = self._rig.kube.key({**POD, "metadata": {"name": pod.name, "namespace": pod.namespace}})
+        key = pod_key(self._rig.kube, pod)
         answer = self._rig.kube.merge_patch(key, {"metadata": {"labels": dict(labels)}})
         made.note("label", str(key), answer)
         if answer.ok:
@@ -222,11 +222,11 @@ class Hand:
 
     def _restart(self, ref: Ref, made: Made) -> None:
         old = self._rig.pods[ref]
-        gone = self._rig.kube.key({**POD, "metadata": {"name": old.name, "namespace": old.namespace}})
+        gone = pod_key(self._rig.kube, old)
         new = self._rig.restart(ref)
         self._labels.pop(ref, None)  # a new pod has the labels of its template
         self._labelled.pop(ref, None)
-        key = self._rig.kube.key({**POD, "metadata": {"name": new.name, "namespace": new.namespace}})
+        key = pod_key(self._rig.kube, new)
         answer = self._rig.kube.get(key)
         made.note("restart", str(key), answer)
         made.deleted.append(gone)

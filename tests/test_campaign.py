@@ -12,9 +12,10 @@ from conformance.absence import is_checked, judge_absence
 from conformance.campaign import Campaign, Options, check_reports
 from conformance.deviations import KnownDeviation, check_deviations, deviate, stale
 from conformance.errors import InputError
+from conformance.pods import Pod
 from conformance.profile import find_profile, load_profile
 from conformance.record import exit_code
-from conformance.rig import Pod, Rig
+from conformance.rig import Rig
 from conformance.scenario_reader import load_scenarios
 from conformance.topology import WORKLOADS, Ref
 from tests import lines

@@ -21,9 +21,10 @@ from conformance.cluster.kube import Answer, Kube, ObjectKey
 from conformance.cluster.ready import wait_for_deletion
 from conformance.errors import SetupError
 from conformance.evidence import Kind, Observation, Waited
+from conformance.pods import pods_by_workload, service_addresses
 from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
-from conformance.rig import Rig, pods_by_workload, service_addresses
+from conformance.rig import Rig
 from conformance.run import CaseResult, Notes, _delivered_late, run_case
 from conformance.scenario_reader import load_file
 from conformance.step_result import content_of
