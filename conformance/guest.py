@@ -14,7 +14,7 @@ from conformance.profile import Profile
 from conformance.topology import NAMESPACES, Names
 
 if TYPE_CHECKING:
-    from conformance.campaign import Options
+    from conformance.campaign_options import Options
     from conformance.scenario import Scenario
 
 __all__ = [

@@ -43,7 +43,7 @@ def print_list(options: argparse.Namespace) -> int:
 
 
 def build_image(options: argparse.Namespace) -> int:
-    from conformance.campaign import suite_version
+    from conformance.campaign_options import suite_version
     from conformance.cluster.kind import check_docker
 
     check_docker()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.campaign import Options
+from conformance.campaign_options import Options
 from conformance.cluster.install import MANIFESTS
 from conformance.errors import InputError
 from conformance.guest import read_namespaces

@@ -13,7 +13,7 @@ import pytest
 
 from conformance import interrupts
 from conformance.act import Act, Body
-from conformance.campaign import Owner
+from conformance.campaign_owner import Owner
 from conformance.cluster.existing import ExistingCluster
 from conformance.cluster.install import MANIFESTS
 from conformance.errors import ConformanceError, InputError

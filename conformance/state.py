@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from conformance import interrupts
-from conformance.campaign import Campaign, Owner, new_run_id
+from conformance.campaign import Campaign
+from conformance.campaign_options import new_run_id
+from conformance.campaign_owner import Owner
 from conformance.cluster.kube import Kube
 from conformance.errors import ConformanceError, InputError
 from conformance.functions import function_id, load_functions

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conformance.campaign import new_run_id
+from conformance.campaign_options import new_run_id
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.kube import Kube
 from conformance.profile import find_profile, load_profile

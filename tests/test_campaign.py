@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from conformance.absence import is_checked, judge_absence
-from conformance.campaign import Campaign, Options, check_reports
+from conformance.campaign import Campaign
+from conformance.campaign_folder import check_reports
+from conformance.campaign_options import Options
 from conformance.deviations import KnownDeviation, check_deviations, deviate, stale
 from conformance.errors import InputError
 from conformance.pods import Pod

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.campaign import Options
+from conformance.campaign_options import Options
 from conformance.cluster.bounds import Bounds
 from conformance.cluster.kube import Kube
 from conformance.errors import InputError, SetupError

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from conformance.campaign import Campaign, Options, Owner, new_run_id
+from conformance.campaign import Campaign
+from conformance.campaign_options import Options, new_run_id
+from conformance.campaign_owner import Owner
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.kube import Kube
 from conformance.cluster.ownership import find_owned

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from conformance.campaign import Campaign, Options, Owner, new_run_id
+from conformance.campaign import Campaign
+from conformance.campaign_options import Options, new_run_id
+from conformance.campaign_owner import Owner
 from conformance.cluster import exec as cluster_exec
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.install import MANIFESTS, read_manifests
