@@ -20,13 +20,14 @@ from conformance.cluster.embedded.controllers.shared import (
     SERVICES,
     SharedInformers,
 )
+from conformance.cluster.embedded.kubelet.container_surroundings import BackOff
 from conformance.cluster.embedded.kubelet.environment import NODE_IP, NODE_NAME
 from conformance.cluster.embedded.kubelet.events import EventRecorder
 from conformance.cluster.embedded.kubelet.exec_sessions import RuntimeExecSession
 from conformance.cluster.embedded.kubelet.hosts import HostsFiles
 from conformance.cluster.embedded.kubelet.node_report import node_object, node_status
 from conformance.cluster.embedded.kubelet.pod import NodeParts, PodWorker
-from conformance.cluster.embedded.kubelet.pod_container import BackOff, Container
+from conformance.cluster.embedded.kubelet.pod_container import Container
 from conformance.cluster.embedded.kubelet.pod_status import timestamp
 from conformance.cluster.embedded.node.runtime import STATE, Mount, Runtime, RuntimeFailure, StartError
 

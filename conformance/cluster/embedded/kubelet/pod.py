@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conformance.cluster.embedded.client import ApiClient, ApiClientError
-from conformance.cluster.embedded.kubelet.environment import NODE_NAME, PodFacts
+from conformance.cluster.embedded.client import ApiClient
+from conformance.cluster.embedded.kubelet.container_surroundings import BackOff, Surroundings, grace_of
+from conformance.cluster.embedded.kubelet.environment import PodFacts
 from conformance.cluster.embedded.kubelet.events import EventRecorder
 from conformance.cluster.embedded.kubelet.hosts import HostsFiles
-from conformance.cluster.embedded.kubelet.pod_container import BackOff, Container, Surroundings, grace_of
-from conformance.cluster.embedded.kubelet.pod_status import (
-    PodMoment,
-    changes,
-    merged_conditions,
-    status_of,
-    timestamp,
-)
+from conformance.cluster.embedded.kubelet.pod_container import Container
+from conformance.cluster.embedded.kubelet.pod_object import PodObject
+from conformance.cluster.embedded.kubelet.pod_status import PodMoment, timestamp
 from conformance.cluster.embedded.kubelet.volumes import (
     PodVolumes,
     UnsupportedVolumeError,
@@ -33,8 +29,6 @@ from conformance.cluster.embedded.node.runtime import Mount, Runtime, RuntimeFai
 
 Object = dict[str, Any]
 
-# Changes within this time become one write, but for those that somebody waits for.
-COALESCE_SECONDS = 0.05
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
 ENDED_SECONDS = 5.0  # for what remains once every process has ended; the sandbox then goes in any case
@@ -66,6 +60,9 @@ class PodWorker:
         self.uid: str = pod["metadata"]["uid"]
         metadata = pod["metadata"]
         self.path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+        self._object = PodObject(
+            node.client, self.path, uid=self.uid, status=pod.get("status") or {}, moment=self._moment
+        )
         self._node = node
         self._directory = node.pods_directory / self.uid
         facts = PodFacts(pod=pod, ip=ip, ip6=self.ip6)
@@ -75,16 +72,11 @@ class PodWorker:
         self._main: list[Container] = []
         self._make_containers(facts)
         self._start_time = timestamp()
-        self._written: Mapping[str, Any] = pod.get("status") or {}
         self._failure: tuple[str, str] | None = None
         self._has_sandbox = False
-        self._vanished = False
         self._killing: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self._refresh = asyncio.Event()  # something that the pod's set-up waits for may have changed
-        self._dirty = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._writing = asyncio.Lock()
 
     def update(self, pod: Object) -> None:
         """Take the pod's new state."""
@@ -93,11 +85,11 @@ class PodWorker:
         if pod["metadata"].get("deletionTimestamp"):
             self._ending.set()
         if pod["spec"].get("readinessGates"):
-            self._mark(urgent=True)
+            self._object.mark(urgent=True)
 
     def vanish(self) -> None:
         """The object is gone (a forced deletion): end at once, there is nobody to tell."""
-        self._vanished = True
+        self._object.vanished = True
         if self._ending.is_set() and self._has_sandbox:  # its grace period has been cut short
             self._killing = asyncio.create_task(self._kill(), name=f"kill of {self.path}")
         self._ending.set()
@@ -111,7 +103,7 @@ class PodWorker:
         """Until the pod has ended and its object is gone."""
         if self.pod["metadata"].get("deletionTimestamp"):
             self._ending.set()
-        writer = asyncio.create_task(self._write_statuses(), name=f"status of {self.path}")
+        writer = asyncio.create_task(self._object.write_statuses(), name=f"status of {self.path}")
         life = asyncio.create_task(self._live(), name=f"life of {self.path}")
         try:
             await self._ending.wait()
@@ -136,7 +128,7 @@ class PodWorker:
             mounts=around,
             lookup=lookup,
             event=self._event,
-            changed=lambda urgent: self._mark(urgent=urgent),
+            changed=lambda urgent: self._object.mark(urgent=urgent),
             back_off=self._node.back_off,
         )
         spec = facts.pod["spec"]
@@ -164,7 +156,7 @@ class PodWorker:
         try:
             async with asyncio.TaskGroup() as group:
                 if not self.pod["spec"].get("nodeName"):
-                    group.create_task(self._bind())
+                    group.create_task(self._object.bind())
                 if await self._set_up():
                     keeper = group.create_task(self.volumes.keep_true())
                     await self._run_containers()
@@ -178,29 +170,13 @@ class PodWorker:
                 error = error.exceptions[0]
             log.exception("pod %s", self.path, exc_info=error)
             self._failure = ("KubeletError", f"{type(error).__name__}: {error}")
-            self._mark(urgent=True)
+            self._object.mark(urgent=True)
             with suppress(RuntimeFailure):
                 await self._node.runtime.remove_sandbox(self.uid)
 
-    async def _bind(self) -> None:
-        """Say that the pod is this node's: the API grants no grace period to a pod that no node has."""
-        delay = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                patch = {"metadata": {"uid": self.uid}, "spec": {"nodeName": NODE_NAME}}
-                await self._node.client.patch(self.path, patch)
-            except ApiClientError as error:
-                if error.code in (404, 409):  # gone, or another pod of that name
-                    return
-                log.warning("bind %s: %s", self.path, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LAST_RETRY_SECONDS)
-            else:
-                return
-
     async def _set_up(self) -> bool:
         """Volumes, hosts file, sandbox; whether the pod can run here at all."""
-        self._mark(urgent=False)
+        self._object.mark(urgent=False)
         refusal = unsupported(self.pod["spec"])
         delay = FIRST_RETRY_SECONDS
         while refusal is None:
@@ -225,7 +201,7 @@ class PodWorker:
                     await self._node.runtime.remove_sandbox(self.uid)
             else:
                 self._has_sandbox = True
-                self._mark(urgent=False)
+                self._object.mark(urgent=False)
                 return True
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -262,15 +238,15 @@ class PodWorker:
 
     async def _end(self, life: asyncio.Task[None]) -> None:
         """Stop every container within the grace period; sidecars after the others, in reverse order."""
-        grace = 0.0 if self._vanished else grace_of(self.pod)
+        grace = 0.0 if self._object.vanished else grace_of(self.pod)
         ends = time.monotonic() + grace
         others = [container for container in self.containers.values() if not container.state.sidecar]
         await asyncio.gather(*(container.stop(grace=grace) for container in others))
         await self._stop_sidecars(max(0.0, ends - time.monotonic()))
         if self._has_sandbox:
             await asyncio.wait([life], timeout=ENDED_SECONDS)
-        if not self._vanished and grace > 0:
-            await self._write_status()  # the last states, as a watch of the pod may want to see them
+        if not self._object.vanished and grace > 0:
+            await self._object.write_status()  # the last states, as a watch of the pod may want to see them
 
     async def _kill(self) -> None:
         await asyncio.gather(*(container.stop(grace=0) for container in self.containers.values()))
@@ -284,65 +260,21 @@ class PodWorker:
         self._node.hosts.remove(self.uid)
         self.volumes.tear_down()
         shutil.rmtree(self._directory, ignore_errors=True)
-        delay = FIRST_RETRY_SECONDS
-        while not self._vanished:
-            try:
-                await self._node.client.delete(self.path, grace_seconds=0, uid=self.uid)
-            except ApiClientError as error:
-                if error.code in (404, 409):
-                    return
-                log.warning("delete %s: %s", self.path, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LAST_RETRY_SECONDS)
-            else:
-                return
+        await self._object.delete()
 
     def _event(self, container: str, reason: str, message: str) -> None:
         self._node.events.record(self.pod, reason=reason, message=message, container=container)
 
-    def _mark(self, *, urgent: bool) -> None:
-        self._dirty.set()
-        if urgent:
-            self._urgent.set()
-
-    async def _write_statuses(self) -> None:
-        """Write the status when it has changed, soon or at once."""
-        while True:
-            await self._dirty.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(COALESCE_SECONDS):
-                    await self._urgent.wait()
-            self._dirty.clear()
-            self._urgent.clear()
-            await self._write_status()
-
-    async def _write_status(self) -> None:
-        async with self._writing:
-            moment = PodMoment(
-                pod=self.pod,
-                ip=self.ip if self._has_sandbox else "",
-                ip6=self.ip6 if self._has_sandbox else "",
-                start_time=self._start_time,
-                init=[container.state for container in self._init],
-                main=[container.state for container in self._main],
-                failure=self._failure,
-            )
-            conditions = merged_conditions(self._written, self.pod.get("status") or {})
-            status = status_of(moment, {**self._written, "conditions": conditions}, now=timestamp())
-            patch = changes(status, self._written)
-            if not patch or self._vanished:
-                return
-            try:
-                await self._node.client.patch(
-                    f"{self.path}/status", {"metadata": {"uid": self.uid}, "status": patch}
-                )
-            except ApiClientError as error:
-                if error.code not in (404, 409):
-                    log.warning("status of %s: %s", self.path, error)
-                    asyncio.get_running_loop().call_later(LAST_RETRY_SECONDS, self._dirty.set)
-                return
-            merged = {**self._written, **patch}
-            self._written = {key: value for key, value in merged.items() if value is not None}
+    def _moment(self) -> PodMoment:
+        return PodMoment(
+            pod=self.pod,
+            ip=self.ip if self._has_sandbox else "",
+            ip6=self.ip6 if self._has_sandbox else "",
+            start_time=self._start_time,
+            init=[container.state for container in self._init],
+            main=[container.state for container in self._main],
+            failure=self._failure,
+        )
 
 
 def unsupported(spec: Object) -> str | None:

@@ -3,33 +3,30 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL
 from typing import Any
 
 from conformance.cluster.embedded.client import ApiClientError
 from conformance.cluster.embedded.kubelet import probes
+from conformance.cluster.embedded.kubelet.container_process import end_process, run_command, run_pre_stop
 from conformance.cluster.embedded.kubelet.container_spec import container_spec
-from conformance.cluster.embedded.kubelet.environment import ConfigError, Lookup, PodFacts
+from conformance.cluster.embedded.kubelet.container_surroundings import Surroundings, grace_of
+from conformance.cluster.embedded.kubelet.environment import ConfigError
 from conformance.cluster.embedded.kubelet.logs import ContainerLog
 from conformance.cluster.embedded.kubelet.pod_status import (
     ContainerState,
+    container_url,
     running,
     terminated,
     timestamp,
     waiting,
 )
 from conformance.cluster.embedded.node.images import ImageError
-from conformance.cluster.embedded.node.runtime import (
-    Mount,
-    Process,
-    Runtime,
-    RuntimeFailure,
-    StartError,
-)
+from conformance.cluster.embedded.node.runtime import Process, RuntimeFailure, StartError
 
 Object = dict[str, Any]
 
@@ -40,31 +37,6 @@ LAST_OUTPUT_SECONDS = 2.0  # a process that has ended can leave no more than a p
 FALLBACK_LINES, FALLBACK_BYTES = 80, 2048
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackOff:
-    """Seconds between restarts: the first restart is at once, then first, doubling up to last."""
-
-    first: float = 1.0
-    last: float = 30.0
-
-    def delay(self, restarts: int) -> float:
-        """Before the restart that follows so many earlier ones."""
-        return 0.0 if restarts == 0 else float(min(self.last, self.first * 2 ** min(restarts - 1, 20)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a container needs of its pod."""
-
-    runtime: Runtime
-    facts: PodFacts
-    mounts: Callable[[Object], tuple[Mount, ...]]  # of this container spec; raises ConfigError
-    lookup: Lookup
-    event: Callable[[str, str, str], None]  # (container, reason, message)
-    changed: Callable[[bool], None]  # True: others wait for this change
-    back_off: BackOff
 
 
 class Container:
@@ -139,25 +111,9 @@ class Container:
 
         Raises OSError where it cannot be started.
         """
-        try:
-            process = await self._around.runtime.exec(
-                self.id,
-                argv,
-                env=self.environment,
-                cwd=self.working_directory,
-                stdin=False,
-                tty=False,
-            )
-        except (StartError, RuntimeFailure) as error:
-            raise OSError(str(error)) from error
-        try:
-            out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
-            code = await process.wait()
-        except asyncio.CancelledError:
-            with suppress(RuntimeFailure):
-                await process.signal(SIGKILL)
-            raise
-        return code, (out + err).decode(errors="replace").strip()
+        return await run_command(
+            self._around.runtime, self.id, argv, env=self.environment, cwd=self.working_directory
+        )
 
     async def _run_once(self) -> int | None:
         """The exit code of one instance; None where its configuration cannot be had yet."""
@@ -260,13 +216,8 @@ class Container:
         else:
             text = f"back-off {delay:g}s restarting failed container={self.name} pod={self.pod_name}"
             state = waiting("CrashLoopBackOff", text)
-            metadata = self._around.facts.pod["metadata"]
-            self._around.event(
-                self.name,
-                "BackOff",
-                f"Back-off restarting failed container {self.name} in pod {metadata['name']}"
-                f"_{metadata['namespace']}({metadata['uid']})",
-            )
+            told = f"Back-off restarting failed container {self.name} in pod {self.pod_name}"
+            self._around.event(self.name, "BackOff", told)
         self._set(state=state, last_state=ended, urgent=True)
         await self._pause(delay)
 
@@ -280,7 +231,7 @@ class Container:
             *(
                 self._watch_one(kind)
                 for kind in (probes.ProbeKind.READINESS, probes.ProbeKind.LIVENESS)
-                if self.spec.get(probe_field(kind))
+                if self.spec.get(kind.field)
             )
         )
 
@@ -292,18 +243,15 @@ class Container:
                 self._set(started=True, ready=not self.spec.get("readinessProbe"), urgent=True)
                 self.started.set()
             else:
-                self._around.event(
-                    self.name,
-                    "Killing",
-                    f"Container {self.name} failed {kind.value.lower()} probe, will be restarted",
-                )
+                told = f"Container {self.name} failed {kind.value.lower()} probe, will be restarted"
+                self._around.event(self.name, "Killing", told)
                 grace = probe.get("terminationGracePeriodSeconds")
                 self._end_soon(grace_of(self._around.facts.pod) if grace is None else grace)
 
         def failed(message: str) -> None:
             self._around.event(self.name, "Unhealthy", f"{kind.value} probe failed: {message}")
 
-        probe = self.spec[probe_field(kind)]
+        probe = self.spec[kind.field]
         await probes.watch_health(kind, probe, self._target(), changed=changed, failed=failed)
 
     def _target(self) -> probes.ProbeTarget:
@@ -322,38 +270,20 @@ class Container:
         process = self.process
         if process is None:
             return
-        ends = time.monotonic() + grace
         try:
-            if grace > 0:
-                await self._before_stop(grace)
-                await process.signal(SIGTERM)
-                # As in Kubernetes, a hook that took all the time leaves two seconds for the process itself.
-                left = max(ends - time.monotonic(), min(2.0, grace))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await process.wait()
-                        return
-            await process.signal(SIGKILL)
+            await end_process(process, grace, before_stop=lambda: self._before_stop(process, grace))
         except RuntimeFailure as error:
             log.warning("%s of %s: %s", self.name, self.pod_name, error)
             return
         await process.wait()
 
-    async def _before_stop(self, grace: float) -> None:
+    async def _before_stop(self, process: Process, grace: float) -> None:
         hook = (self.spec.get("lifecycle") or {}).get("preStop")
         if not hook:
             return
-        if "sleep" in hook:
-            # The hook is a pause by its own definition; the process may end before it is over.
-            process = self.process
-            if process is not None:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(grace, hook["sleep"].get("seconds") or 0)):
-                        await process.wait()
-            return
-        result = await probes.ask(hook, self._target(), timeout=grace)
-        if not result.healthy:
-            self._around.event(self.name, "FailedPreStopHook", f"PreStopHook failed: {result.message}")
+        problem = await run_pre_stop(hook, process, self._target(), grace=grace)
+        if problem is not None:
+            self._around.event(self.name, "FailedPreStopHook", f"PreStopHook failed: {problem}")
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -365,22 +295,3 @@ class Container:
         if state != self.state:
             self.state = state
             self._around.changed(urgent)
-
-
-def probe_field(kind: probes.ProbeKind) -> str:
-    """The container's field that holds this probe."""
-    return f"{kind.value.lower()}Probe"
-
-
-def container_url(container_id: str) -> str:
-    """A container's id as a status shows it."""
-    return f"embedded://{container_id}"
-
-
-def grace_of(pod: Object) -> float:
-    """Seconds that the pod's containers have to end."""
-    metadata, spec = pod["metadata"], pod["spec"]
-    for seconds in (metadata.get("deletionGracePeriodSeconds"), spec.get("terminationGracePeriodSeconds")):
-        if seconds is not None:
-            return float(seconds)
-    return 30.0

@@ -50,6 +50,11 @@ def waiting(reason: str, message: str = "") -> Object:
     return {"waiting": {"reason": reason, "message": message} if message else {"reason": reason}}
 
 
+def container_url(container_id: str) -> str:
+    """A container's id as a status shows it."""
+    return f"embedded://{container_id}"
+
+
 def running(started_at: str) -> Object:
     """The state of a container that runs."""
     return {"running": {"startedAt": started_at}}

@@ -29,6 +29,11 @@ class ProbeKind(Enum):
     READINESS = "Readiness"
     LIVENESS = "Liveness"
 
+    @property
+    def field(self) -> str:
+        """The container's field that holds this probe."""
+        return f"{self.value.lower()}Probe"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:

@@ -12,8 +12,8 @@ import pytest
 
 from conformance.cluster.embedded.apiserver.streams import StreamError
 from conformance.cluster.embedded.controllers.shared import SharedInformers
+from conformance.cluster.embedded.kubelet.container_surroundings import BackOff
 from conformance.cluster.embedded.kubelet.kubelet import AddressPool, Kubelet
-from conformance.cluster.embedded.kubelet.pod_container import BackOff
 from tests.cluster.embedded.fakes import FakeApi, FakeRuntime, Object, container, pod
 
 PODS = "/api/v1/namespaces/foo/pods"
