@@ -23,27 +23,19 @@ from aiohttp import web
 
 from enforcer import conditions, control_plane, envoy_binary, identity, ports, tokens, watch
 from enforcer.certificate import Authority, Certificate, issue_server, make_certificate, server_context
-from enforcer.conditions import Condition, Reach
 from enforcer.hooks import Hooks
-from enforcer.kube import Json, Kube, KubeError
+from enforcer.kube import Kube, KubeError
 from enforcer.mesh import MeshOptions, load_options
-from enforcer.status import Board, SidecarStatus, Status
+from enforcer.rollout import Rollout, resolve
+from enforcer.status import Board
 from enforcer.tokens import Caller
-from enforcer.watch import (
-    PEER_AUTHENTICATIONS,
-    POLICIES,
-    Event,
-    Key,
-    Listed,
-    Watcher,
-)
+from enforcer.watch import Event, Listed, Watcher
 from enforcer.webhook import create_app, create_health_app
 from enforcer.world import KINDS, World
 from enforcer.xds import secrets
 from enforcer.xds.secrets import Secrets
 from enforcer.xds.server import Ads
 from enforcer.xds.session import Session
-from enforcer.xds.snapshot import Snapshot
 
 log = logging.getLogger("enforcer")
 
@@ -71,9 +63,7 @@ class Controller:
         self._addresses = addresses
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._stopping = asyncio.Event()
-        self._snapshot = 0
         self._serving = False
-        self._reached: dict[str, int] = {}
         self._certificate: Certificate = make_certificate((options.webhook_service,))
         self._hooks = Hooks(api, options, self._certificate.authority)
         self._runners: list[web.AppRunner] = []
@@ -81,12 +71,13 @@ class Controller:
         self._authority: Authority | None = None
         self.ads = Ads(
             authenticate=self._authenticate,
-            resolve=self._resolve,
+            resolve=lambda session: resolve(self.world, session),
             issue=self._issue,
             changed=self._answered,
         )
-        self.board = Board(self.status)
-        self.writer = conditions.Writer(api, self._wanted)
+        self._rollout = Rollout(self.world, self.ads)
+        self.board = Board(self._rollout.status)
+        self.writer = conditions.Writer(api, self._rollout.wanted)
         self.bound: dict[str, int] = {}
         """The ports really bound, by the field names of Addresses."""
 
@@ -231,10 +222,7 @@ class Controller:
         self._hooks.apply(event)
 
     def _after_batch(self) -> None:
-        self._snapshot += 1
-        for node in self.ads.sessions.keys() - self.world.workloads.keys():
-            self.ads.forget(node)
-            self._reached.pop(node, None)
+        self._rollout.advance()
         self.ads.refresh()
         self._answered()
 
@@ -251,67 +239,6 @@ class Controller:
         log.info("a certificate of %s for %s", uri, session.node)
         return secrets.issue(
             self.authority, uri, lifetime=timedelta(seconds=self._options.certificate_seconds)
-        )
-
-    def _resolve(self, session: Session) -> Snapshot | None:
-        workload = self.world.workloads.get(session.node)
-        if workload is None or workload.uid != session.uid:
-            # Another pod of the same name: what the one gets is not the other's.
-            return None
-        return self.world.snapshot(session.node, ipv6=session.ipv6)
-
-    def _in_sync(self, node: str) -> bool:
-        session = self.ads.sessions.get(node)
-        if session is None:
-            return False
-        snapshot = self._resolve(session)
-        return snapshot is not None and session.in_sync(snapshot)
-
-    def status(self) -> Status:
-        """The status now."""
-        sidecars = {}
-        for node in self.world.workloads:
-            session = self.ads.sessions.get(node)
-            in_sync = self._in_sync(node)
-            if in_sync:
-                self._reached[node] = self._snapshot
-            sidecars[node] = SidecarStatus(
-                snapshot=self._reached.get(node, 0),
-                in_sync=in_sync,
-                nack=session.nack if session is not None else None,
-                connected=self.ads.connected(node),
-            )
-        return Status(
-            snapshot=self._snapshot,
-            objects=self.world.versions,
-            sidecars=sidecars,
-            rejected={str(key): reason for key, reason in self.world.rejected.items()},
-            nacks=self.ads.nacks,
-        )
-
-    def _wanted(self) -> dict[Key, tuple[Json, Condition]]:
-        return {
-            key: (document, self._condition(key, document))
-            for kind in (POLICIES.name, PEER_AUTHENTICATIONS.name)
-            for key, document in self.world.documents(kind).items()
-        }
-
-    def _condition(self, key: Key, document: Json) -> Condition:
-        policy = self.world.policy(key)
-        reaches = []
-        for workload in self.world.selected(key):
-            session = self.ads.sessions.get(workload.node)
-            if session is None and not workload.ready:
-                # It never had a configuration, so it accepts nothing: no policy waits for it.
-                continue
-            nack = session.nack if session is not None else None
-            reaches.append(Reach(node=workload.node, in_sync=self._in_sync(workload.node), nack=nack))
-        return conditions.judge(
-            generation=int(document["metadata"].get("generation", 0)),
-            problem=self.world.rejected.get(key) or self.world.asks_nobody(key),
-            malformed=key in self.world.malformed,
-            dry_run=policy is not None and policy.dry_run,
-            reaches=reaches,
         )
 
 

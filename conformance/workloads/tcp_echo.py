@@ -1,6 +1,7 @@
 """The server under protection: answers each line with `hello ` and the line, and testifies to connections.
 
 Started as `python -I -S tcp_echo.py`; needs nothing but the standard library, and nothing slow to import.
+One file, longer than the others, because it travels alone: in a ConfigMap into pods of any Python image.
 
 Ports 9000, 9001 and 9002 wait for the client; 9003 speaks first (`welcome port 9003`) and then does the same.
 For each accepted connection exactly one JSON line goes to standard output, when the first complete line
