@@ -147,14 +147,17 @@ class Rig:
                         future.result()
 
     def silent_backends(self) -> list[str]:
-        """Backends whose log has ended, so that it proves nothing any more."""
-        return [str(ref) for ref, tails in self._tails.items() if tails[0].ended.is_set()]
+        """Backends whose log has ended, or is not read, so that it proves nothing any more."""
+        return [str(one.ref) for one in self.backends if not self._read(one.ref, slice(1))]
 
     def silent_sidecars(self) -> list[str]:
         """Backends whose sidecar's access log has ended, so that nobody tells any more who decided."""
-        return [
-            str(ref) for ref, tails in self._tails.items() if any(one.ended.is_set() for one in tails[1:])
-        ]
+        return [str(one.ref) for one in self.backends if not self._read(one.ref, slice(1, None))]
+
+    def _read(self, ref: Ref, which: slice) -> bool:
+        """Whether these logs of a backend are still read. None is where a restart brought no new pod."""
+        tails = self._tails.get(ref)
+        return tails is not None and not any(one.ended.is_set() for one in tails[which])
 
     def heal(self) -> None:
         """Before a case: what ended since the last one is opened anew, where others restarted or replaced

@@ -322,7 +322,8 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
     line["timings"]["applied_ms"] = milliseconds(applied - notes.begun)
     verdicts = list(made.verdicts)
     notes.unproven.merge(made)
-    if step.change.kind is ChangeKind.RESTART and settled:
+    anew = step.change.kind is ChangeKind.RESTART and settled
+    if anew:
         verdicts += _first_connections(rig, cases, notes)
     if cases and worst([*verdicts, NOTHING_WRONG]).passed:
         waited = await_landing(rig, notes.unproven.changes, [case.lane for case in cases])
@@ -330,6 +331,9 @@ def _step(rig: Rig, hand: Hand, step: Step, number: int, notes: Notes) -> Verdic
         line["timings"]["landed_ms"] = milliseconds(time.monotonic() - notes.begun)
         if waited.landed:
             notes.unproven = Made()
+            if anew:
+                # Before it landed, the client's side may not have known the new pod.
+                verdicts += _first_connections(rig, cases, notes)
             context = Context(
                 begun=notes.begun,
                 applied=applied,

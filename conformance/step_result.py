@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from conformance.barrier import Changes
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.verdict import Failure, Status, Verdict
 
-__all__ = ["Content", "Made", "check_warnings", "content_of", "value_at"]
+__all__ = ["Content", "Made", "check_values", "check_warnings", "content_of"]
 
 Content = dict[str, Any]
 
@@ -63,6 +64,17 @@ def check_warnings(wanted: tuple[str, ...], made: Made) -> None:
             made.fail(Failure.WARNING, f"the API must warn of {text!r}; it said {told}")
 
 
+def check_values(answer: Answer, key: ObjectKey, wanted: Mapping[str, Any], made: Made) -> None:
+    """Whether the object reads back so. `wanted`: the value of each dotted path."""
+    if not answer.ok:
+        made.fail(Failure.READ_BACK, f"{key} cannot be read as {wanted['apiVersion']}: {answer.message}")
+        return
+    for path, value in wanted.items():
+        found = _value_at(answer.body, path)
+        if found != value:
+            made.fail(Failure.READ_BACK, f"{key}: {path} is {found!r}, it must be {value!r}")
+
+
 def content_of(answer: Answer) -> Content | None:
     """What somebody wrote into the stored object; None where there is no object. Its status and its
     resourceVersion are others' to change at any time."""
@@ -73,7 +85,7 @@ def content_of(answer: Answer) -> Content | None:
     return {**meant, "spec": answer.body.get("spec")}
 
 
-def value_at(value: Any, path: str) -> Any:
+def _value_at(value: Any, path: str) -> Any:
     """The value at a dotted path (`spec.rules.0.to`); None where there is none."""
     for part in path.split("."):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):

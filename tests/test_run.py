@@ -311,6 +311,62 @@ def test_a_refusal_is_asked_for_as_a_new_object_and_as_a_change(rig: Rig, tmp_pa
     assert [call["action"] for call in result.line["steps"][2]["api"]] == ["create", "apply"]
 
 
+@pytest.mark.parametrize(
+    ("stored", "status"),
+    [
+        pytest.param({"action": "DENY", "rules": [{}]}, "failed", id="what-was-refused"),
+        pytest.param({"action": "AUDIT"}, "inconclusive", id="what-somebody-else-wrote"),
+    ],
+)
+def test_a_refused_write_that_is_stored_is_a_breach(
+    stored: Mapping[str, Any], status: str, rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    apply, create, sent = rig.kube.apply, rig.kube.create, []
+    no = Answer(code=400, reason="Invalid", message="no")
+
+    def refused_and_stored(body: Mapping[str, Any], **more: Any) -> tuple[ObjectKey, Answer]:
+        sent.append(body)
+        if len(sent) == 1:
+            return apply(body, **more)
+        key, _ = apply({**body, "spec": stored}, **more)
+        return key, no
+
+    def refused(body: Mapping[str, Any], **more: Any) -> Answer:
+        return no if body["spec"].get("action") == "DENY" else create(body, **more)
+
+    monkeypatch.setattr(rig.kube, "create", refused)
+    monkeypatch.setattr(rig.kube, "apply", refused_and_stored)
+    file = tmp_path / "group" / "case.yaml"
+    file.parent.mkdir()
+    steps = "- apply: [p]\n- apply: [p#2]\n  refused: {code: [400, 409]}"
+    second = (
+        "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+        "metadata: {name: p}\nspec: {action: DENY, rules: [{}]}\n"
+    )
+    file.write_text(CASE.format(title="Something is so", steps=steps) + second)
+    scenario = next(iter(load_file(file, tmp_path, Problems())))
+    result = run_case(scenario, rig)
+    assert result.line["status"] == status, result.line["reason"]
+    said = "was refused, yet it changed" if status == "failed" else "somebody else changed"
+    assert said in result.line["reason"]
+    assert rig.kube.get(policy_key(rig)).code == 404
+
+
+def test_a_workload_that_did_not_come_back_has_no_log_that_proves_absence(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = Ref(name="tcp-echo", namespace="bar")
+    assert str(ref) not in rig.silent_backends()
+    with monkeypatch.context() as hasty:
+        deadlines = replace(rig.profile.deadlines, ready=0)
+        hasty.setattr(rig, "profile", replace(rig.profile, deadlines=deadlines))
+        with pytest.raises(SetupError, match="the new pod of"):
+            rig.restart(ref)
+        assert str(ref) in rig.silent_backends()
+    rig.heal()
+    assert str(ref) not in rig.silent_backends()
+
+
 def test_replacing_an_object_is_an_update_and_survives_other_writers(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +432,7 @@ def test_a_new_pod_that_is_open_at_first_is_a_breach_whatever_it_does_later(
     monkeypatch.setattr("conformance.run.look", later)
     steps = (
         "- restart: tcp-echo.foo\n"
-        "  expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], outcome: rejected}]"
+        "  expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], via: pod, outcome: rejected}]"
     )
     result = run(rig, tmp_path, steps)
     assert result.line["failure"] == "allowed but forbidden"

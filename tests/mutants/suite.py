@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parent.parent.parent
 RUN = "tests.mutants.run"
 RUN_SECONDS = 600
 # Seconds. A red run waits for what never comes, case by case: not for as long as one that must not be red.
-DEADLINES = {"converge": 3, "testimony": 3, "attribution": 2, "recovery": 3}
+DEADLINES = {"converge": 3, "testimony": 3, "attribution": 2, "recovery": 3, "ready": 40}
 CRD = "crds/authorizationpolicies.yaml"
 VERSIONS = ("v1", "v1beta1")
 PRESERVE = "+x-kubernetes-preserve-unknown-fields"
