@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from conformance.attribution import AccessBook, Path
 from conformance.barrier import Barrier
 from conformance.cluster.exec import open_exec
-from conformance.cluster.kube import Kube, ObjectKey, log_lines
+from conformance.cluster.kube import Kube, ObjectKey
+from conformance.cluster.logs import end_log, log_lines, open_log
 from conformance.cluster.ready import has_sidecar, is_ready, wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.logbook import LogBook, Tail, json_lines
@@ -116,6 +116,8 @@ class Rig:
         self.unanswered: dict[ObjectKey, None] = {}  # may still be written, or may have been
         self._given_up = False  # a workload did not come back
         self._lost = False  # a prober could not be started
+        self._in_vain: dict[Ref, str] = {}  # of this case: probers that were waited for, and why
+        self._mute: set[str] = set()  # backends whose log owed a line and is open
         self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
@@ -132,20 +134,22 @@ class Rig:
         sources = [(ref.name, json_lines(self.logbook.reader(str(ref))))]
         if pod.sidecar and "access-log" in self.profile.attribution:
             sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
-        for container, read in sources:
-            self._tails.setdefault(ref, []).append(self._tail(ref, container, read, tail=tail))
+        tails: list[Tail] = []
+        try:
+            for container, read in sources:
+                tails.append(self._tail(ref, container, read, tail=tail))
+        except SetupError:
+            for one in tails:  # all of them or none: what is not followed shows as silent
+                one.close()
+            raise
+        self._tails[ref] = tails
 
     def _tail(
         self, ref: Ref, container: str, read: Callable[[bytes], None], *, tail: int | None = None
     ) -> Tail:
         pod = self.pods[ref]
-        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container, tail=tail)
-
-        def end() -> None:
-            # The reader's thread owns the response; shutting its socket down ends the reading.
-            with suppress(RuntimeError, OSError, ValueError):  # it has ended by itself meanwhile
-                response.shutdown()
-
+        response = open_log(self.kube, namespace=pod.namespace, pod=pod.name, container=container, tail=tail)
+        end = partial(end_log, response)
         return Tail(log_lines(response), read=read, end=end, name=f"{ref} {container}")
 
     def follow_new_sidecar(self, ref: Ref) -> None:
@@ -186,10 +190,15 @@ class Rig:
             return session
         if session is not None:
             session.close()
+        if ref in self._in_vain:
+            raise ProbeError(self._in_vain[ref])
+        begun = time.monotonic()
         try:
             return self._open_session(ref)
-        except ProbeError:
+        except ProbeError as error:
             self._lost = True
+            if time.monotonic() - begun >= min(self.kube.timeout, self.profile.deadlines.ready):
+                self._in_vain[ref] = error.message  # a case waits once
             raise
 
     def _open_session(self, ref: Ref) -> Session:
@@ -215,18 +224,30 @@ class Rig:
         """The session that was started, broken or not."""
         return self._sessions[ref]
 
-    def open_sessions(self, refs: set[Ref]) -> None:
-        """Opens several at once, so that a first sweep waits for the slowest and not for the sum."""
+    def open_sessions(self, refs: Iterable[Ref]) -> dict[Ref, str]:
+        """Opens several at once, so that a sweep waits for the slowest and not for the sum. Which could not
+        be opened, and why."""
         missing = [ref for ref in refs if ref not in self._sessions or self._sessions[ref].broken]
+        failed: dict[Ref, str] = {}
         if missing:
             with ThreadPoolExecutor(max_workers=len(missing)) as pool:
-                for future in [pool.submit(self.session, ref) for ref in missing]:
-                    with suppress(ProbeError):  # told again, as UNKNOWN, by the sweep that needs it
+                for ref, future in [(ref, pool.submit(self.session, ref)) for ref in missing]:
+                    try:
                         future.result()
+                    except ProbeError as error:
+                        failed[ref] = error.message
+        return failed
 
     def silent_backends(self) -> list[str]:
-        """Backends whose log has ended, so that it proves nothing any more."""
-        return [str(ref) for ref, tails in self._tails.items() if tails[0].ended.is_set()]
+        """Backends whose log has ended, or could not be opened, so that it proves nothing any more."""
+        followed = {ref: self._tails.get(ref) for ref in (backend.ref for backend in self.backends)}
+        return [str(ref) for ref, tails in followed.items() if tails is None or tails[0].ended.is_set()]
+
+    def await_log(self, nonces: Mapping[str, str], *, deadline: float) -> set[str]:
+        """As `LogBook.wait_for`. A log that owes a line and is silent is opened anew before the next case."""
+        missing = self.logbook.wait_for(nonces, deadline=deadline)
+        self._mute |= missing
+        return missing
 
     def silent_sidecars(self) -> list[str]:
         """Backends whose sidecar's access log has ended, so that nobody tells any more who decided."""
@@ -237,7 +258,8 @@ class Rig:
     def heal(self) -> None:
         """Before a case: what ended since the last one is opened anew, where others restarted or replaced
         a pod for one. Raises SetupError where a workload does not come back."""
-        silent = {Ref.parse(name) for name in (*self.silent_backends(), *self.silent_sidecars())}
+        names = {*self.silent_backends(), *self.silent_sidecars(), *self._mute}
+        silent = {Ref.parse(name) for name in names}
         broken = {ref for ref, session in self._sessions.items() if session.broken}
         if not silent and not broken and not self._lost:
             return
@@ -257,6 +279,7 @@ class Rig:
                 # From now on: what was logged before belongs to no case to come, and is owed no more.
                 self._write_off(ref)
                 self._follow(ref, tail=0)
+        self._mute.clear()
         self._lost = self._given_up = False
 
     def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
@@ -347,6 +370,7 @@ class Rig:
         self.access.forget(self._told())
         self.sent.clear()
         self.watch = None
+        self._in_vain.clear()
         self.watched.clear()
         self.exposed.clear()
         self._seen.clear()
