@@ -117,7 +117,7 @@ class Rig:
         self._given_up = False  # a workload did not come back
         self._lost = False  # a prober could not be started
         self._in_vain: dict[Ref, str] = {}  # of this case: probers that were waited for, and why
-        self._mute: set[str] = set()  # backends whose log owed a line and is open
+        self._mute = False  # a log that is open owed a line
         self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
         self._sessions: dict[Ref, Session] = {}
         self._tails: dict[Ref, list[Tail]] = {}
@@ -244,9 +244,10 @@ class Rig:
         return [str(ref) for ref, tails in followed.items() if tails is None or tails[0].ended.is_set()]
 
     def await_log(self, nonces: Mapping[str, str], *, deadline: float) -> set[str]:
-        """As `LogBook.wait_for`. A log that owes a line and is silent is opened anew before the next case."""
+        """As `LogBook.wait_for`. Where a log that is open owes a line, all are opened anew before the next
+        case."""
         missing = self.logbook.wait_for(nonces, deadline=deadline)
-        self._mute |= missing
+        self._mute = self._mute or bool(missing)
         return missing
 
     def silent_sidecars(self) -> list[str]:
@@ -258,8 +259,9 @@ class Rig:
     def heal(self) -> None:
         """Before a case: what ended since the last one is opened anew, where others restarted or replaced
         a pod for one. Raises SetupError where a workload does not come back."""
-        names = {*self.silent_backends(), *self.silent_sidecars(), *self._mute}
-        silent = {Ref.parse(name) for name in names}
+        silent = {Ref.parse(name) for name in (*self.silent_backends(), *self.silent_sidecars())}
+        if self._mute:
+            silent |= {backend.ref for backend in self.backends}  # nobody knows which others are
         broken = {ref for ref, session in self._sessions.items() if session.broken}
         if not silent and not broken and not self._lost:
             return
@@ -279,7 +281,7 @@ class Rig:
                 # From now on: what was logged before belongs to no case to come, and is owed no more.
                 self._write_off(ref)
                 self._follow(ref, tail=0)
-        self._mute.clear()
+        self._mute = False
         self._lost = self._given_up = False
 
     def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
