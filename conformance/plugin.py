@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -212,7 +213,7 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
 
 def _rerun(config: pytest.Config, scenario: Scenario) -> str:
     given = [
-        f"{name} {config.getoption(name)}"
+        f"{name} {quote(str(config.getoption(name)))}"
         for name in (
             "--cluster",
             "--kubeconfig",
@@ -223,11 +224,12 @@ def _rerun(config: pytest.Config, scenario: Scenario) -> str:
             "--known",
             "--manifests",
             "--image",
+            "--image-registry",
         )
         if config.getoption(name) not in (None, "auto", "bundled", str(MANIFESTS))
     ]
-    given += ["--allow-mesh-wide"] if config.getoption("--allow-mesh-wide") else []
-    given += [f"--namespaces {lent}"] if (lent := config.getoption("--namespaces")) else []
+    given += [name for name in ("--allow-mesh-wide", "--telemetry") if config.getoption(name)]
+    given += [f"--namespaces {quote(lent)}"] if (lent := config.getoption("--namespaces")) else []
     return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])
 
 
