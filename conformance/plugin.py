@@ -23,6 +23,7 @@ from conformance.lines import case_line
 from conformance.options import add_options
 from conformance.record import Line
 from conformance.report.console import case_text
+from conformance.report.result import same_sets
 from conformance.scenario import Scenario
 from conformance.stage import Cluster
 from conformance.state import (
@@ -200,8 +201,7 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
         raise Inconclusive(f"the workloads did not come up: {cause}")
     line = campaign.conduct(case, body)
     item.stash[LINE] = line
-    again = line["generated"]["again"] if "generated" in line else _rerun(config, case)
-    told = case_text(line, campaign.sentences(), again)
+    told = case_text(line, campaign.sentences(), _rerun(config, line))
     match Status(line["status"]):
         case Status.FAILED:
             raise Breach(told)
@@ -211,7 +211,7 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
             pytest.skip(f"{line['status']}: {line['reason']}")
 
 
-def _rerun(config: pytest.Config, scenario: Scenario) -> str:
+def _rerun(config: pytest.Config, case: Line) -> str:
     given = [
         f"{name} {quote(str(config.getoption(name)))}"
         for name in (
@@ -230,7 +230,7 @@ def _rerun(config: pytest.Config, scenario: Scenario) -> str:
     ]
     given += [name for name in ("--allow-mesh-wide", "--telemetry") if config.getoption(name)]
     given += [f"--namespaces {quote(lent)}"] if (lent := config.getoption("--namespaces")) else []
-    return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])
+    return " ".join(["python -m conformance run", *given, *same_sets(case), f"-k '{case['id']}'"])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,7 @@ from conformance.plugin import _rerun
 
 # They select, keep, or say where things go: one case alone is the same without them.
 WITHOUT = {"--level", "--report-dir", "--fuzz", "--fuzz-seed", "--keep-cluster", "--reuse-cluster", "--keep"}
-CASE: Any = SimpleNamespace(id="g/a[x]")
+CASE = {"id": "g/a[x]"}
 
 
 class Defaults:
@@ -29,12 +29,12 @@ class Defaults:
         self.flags |= {name} if action == "store_true" else set()
 
 
-def line(**given: Any) -> list[str]:
+def line(case: Any = CASE, **given: Any) -> list[str]:
     options: Any = Defaults()
     add_options(options)
     found = options.values | {f"--{name.replace('_', '-')}": value for name, value in given.items()}
     config: Any = SimpleNamespace(getoption=found.__getitem__)
-    return shlex.split(_rerun(config, CASE))
+    return shlex.split(_rerun(config, case))
 
 
 def test_nothing_was_given() -> None:
@@ -48,3 +48,9 @@ def test_every_option_that_matters() -> None:
         value = True if name in options.flags else "given to it"
         words = [name] if name in options.flags else [name, "given to it"]
         assert line(**{name[2:]: value}) == ["python", "-m", "conformance", "run", *words, "-k", "g/a[x]"]
+
+
+def test_generated_policies_are_the_same_ones() -> None:
+    case = {"id": "generated/policies", "generated": {"asked": 1000, "seed": 7}}
+    sets = ["--fuzz", "1000", "--fuzz-seed", "7", "-k", "generated/policies"]
+    assert line(case, telemetry=True)[4:] == ["--telemetry", *sets]

@@ -174,7 +174,7 @@ def _result(
         message = f"{case['failure'] or case['status']}: {case['reason']}"
         if case["status"] == "known-deviation":
             message = f"known-deviation: {case['reason']}"
-        again = rerun(header, case["id"])
+        again = rerun(header, case)
         result.statusDetails = StatusDetails(message=message, trace=case_text(case, sentences, again))
     return result
 

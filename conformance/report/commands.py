@@ -100,7 +100,7 @@ def _tell(lines: Sequence[Mapping[str, Any]]) -> None:
     telling = [line for line in lines[1:] if line.get("status") in ("failed", "inconclusive")]
     for line in telling[:SHOWN]:
         print(f"--- {line['id']}")
-        print(case_text(line, sentences, rerun(lines[0], line["id"])), end="\n\n")
+        print(case_text(line, sentences, rerun(lines[0], line)), end="\n\n")
     if len(telling) > SHOWN:
         print(f"--- {len(telling) - SHOWN} more stand in the record\n")
 

@@ -51,7 +51,7 @@ def junit_xml(lines: Sequence[Line], sentences: Mapping[str, str]) -> str:
                     properties, "property", name=_clean(f"{case['id']} {name}"), value=_clean(value)
                 )
         for case in members:
-            _add(suite, case, sentences, rerun(lines[0], case["id"]))
+            _add(suite, case, sentences, rerun(lines[0], case))
     _add_run(root, lines[-1])
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -10,7 +10,17 @@ from typing import Any
 from conformance.record import exit_code
 from conformance.report.figures import count_statuses
 
-__all__ = ["LEVELS", "LevelResult", "Result", "SCOPE", "level_results", "reproduce", "rerun", "result_of"]
+__all__ = [
+    "LEVELS",
+    "LevelResult",
+    "Result",
+    "SCOPE",
+    "level_results",
+    "reproduce",
+    "rerun",
+    "result_of",
+    "same_sets",
+]
 
 Line = Mapping[str, Any]
 LEVELS = ("core", "extended")
@@ -156,9 +166,15 @@ def reproduce(header: Line) -> str:
     return " ".join(words)
 
 
-def rerun(header: Line, case: str) -> str:
+def rerun(header: Line, case: Line) -> str:
     """The command that runs one case again."""
-    return " ".join([*_run(header), f"-k '{case}'"])
+    return " ".join([*_run(header), *same_sets(case), f"-k '{case['id']}'"])
+
+
+def same_sets(case: Line) -> list[str]:
+    """The options by which a case of generated policies draws the same ones; empty for any other case."""
+    generated = case.get("generated")
+    return [f"--fuzz {generated['asked']}", f"--fuzz-seed {generated['seed']}"] if generated else []
 
 
 def _run(header: Line) -> list[str]:

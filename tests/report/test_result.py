@@ -24,17 +24,17 @@ RUN = ["python", "-m", "conformance", "run", "--cluster", "embedded"]
 
 
 def test_nothing_was_given() -> None:
-    assert shlex.split(rerun(lines.header(), "g/a[x]")) == [*RUN, "-k", "g/a[x]"]
+    assert shlex.split(rerun(lines.header(), lines.case("g/a[x]"))) == [*RUN, "-k", "g/a[x]"]
     assert shlex.split(reproduce(lines.header())) == [*RUN, "--level", "core"]
 
 
 def test_everything_that_was_given() -> None:
     header = lines.header(options=GIVEN, selection="-k g")
-    assert shlex.split(rerun(header, "g/a")) == [*RUN, *WORDS, "-k", "g/a"]
+    assert shlex.split(rerun(header, lines.case("g/a"))) == [*RUN, *WORDS, "-k", "g/a"]
     assert shlex.split(reproduce(header)) == [*RUN, *WORDS, "--level", "core", "-k", "g"]
 
 
 def test_a_case_says_it_in_the_reports() -> None:
     header = lines.header("g/a", options=GIVEN)
-    text = junit_xml([header, lines.case("g/a", "failed", failure="over-blocking"), lines.footer(1)], {})
-    assert f"again: {rerun(header, 'g/a')}" in text
+    case = lines.case("g/a", "failed", failure="over-blocking")
+    assert f"again: {rerun(header, case)}" in junit_xml([header, case, lines.footer(1)], {})
