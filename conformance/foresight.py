@@ -34,6 +34,8 @@ AUTHORIZERS: Mapping[str, Authorizer] = {
     "conformance-grpc": Authorizer(denies=frozenset({9001})),
     "conformance-grpc-down": Authorizer(answers=False),
     "conformance-grpc-down-open": Authorizer(answers=False, fail_open=True),
+    "conformance-grpc-silent": Authorizer(answers=False),
+    "conformance-grpc-silent-open": Authorizer(answers=False, fail_open=True),
     "conformance-http": Authorizer(grpc=False),
 }
 MESH = Mesh(root_namespace=NAMES.root, aliases=(ALIAS,), authorizers=AUTHORIZERS)

@@ -205,7 +205,7 @@ def markers(rig: Rig, targets: Sequence[Lane]) -> tuple[str, dict[Any, Any], lis
     markers = {nonce: str(ref) for (ref, _), (nonce, found) in seen.items() if found.kind is Kind.ANSWERED}
     ended = rig.silent_backends()
     markers = {nonce: name for nonce, name in markers.items() if name not in ended}
-    missing = rig.logbook.wait_for(markers, deadline=deadline)
+    missing = rig.await_log(markers, deadline=deadline)
     causes = [f"no marker could be set in the log of {text}" for text in dead]
     causes += [f"the marker was not found in the log of {name}" for name in sorted(missing)]
     causes += [f"the log of {name} ended" for name in rig.silent_backends()]

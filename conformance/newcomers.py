@@ -15,6 +15,7 @@ from typing import Any
 
 from conformance.cluster.exec import ExecStream, open_exec
 from conformance.cluster.kube import ObjectKey
+from conformance.cluster.logs import read_log
 from conformance.cluster.ready import is_ready, wait_for_deletion, wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.evidence import Controls, Observation, Outcome, Testimony
@@ -146,7 +147,7 @@ def ask(rig: Rig, source: str, pod: Newcomer, port: int) -> Asked:
     deadline = time.monotonic() + rig.profile.deadlines.testimony
     log = ""
     while alive and marker not in log and time.monotonic() < deadline:
-        log = rig.kube.read_log(namespace=pod.namespace, pod=NAME, container=CONTAINER)
+        log = read_log(rig.kube, namespace=pod.namespace, pod=NAME, container=CONTAINER)
     testimony = Testimony(
         seen_in=(NAME,) if nonce in log else (),
         complete=marker in log,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from conformance.lines import case_line
 from conformance.options import add_options
 from conformance.record import Line
 from conformance.report.console import case_text
+from conformance.report.result import same_sets
 from conformance.scenario import Scenario
 from conformance.stage import Cluster
 from conformance.state import (
@@ -199,8 +201,7 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
         raise Inconclusive(f"the workloads did not come up: {cause}")
     line = campaign.conduct(case, body)
     item.stash[LINE] = line
-    again = line["generated"]["again"] if "generated" in line else _rerun(config, case)
-    told = case_text(line, campaign.sentences(), again)
+    told = case_text(line, campaign.sentences(), _rerun(config, line))
     match Status(line["status"]):
         case Status.FAILED:
             raise Breach(told)
@@ -210,9 +211,9 @@ def _conduct(item: pytest.Item, case: Scenario, body: Body | None = None) -> Non
             pytest.skip(f"{line['status']}: {line['reason']}")
 
 
-def _rerun(config: pytest.Config, scenario: Scenario) -> str:
+def _rerun(config: pytest.Config, case: Line) -> str:
     given = [
-        f"{name} {config.getoption(name)}"
+        f"{name} {quote(str(config.getoption(name)))}"
         for name in (
             "--cluster",
             "--kubeconfig",
@@ -223,12 +224,13 @@ def _rerun(config: pytest.Config, scenario: Scenario) -> str:
             "--known",
             "--manifests",
             "--image",
+            "--image-registry",
         )
         if config.getoption(name) not in (None, "auto", "bundled", str(MANIFESTS))
     ]
-    given += ["--allow-mesh-wide"] if config.getoption("--allow-mesh-wide") else []
-    given += [f"--namespaces {lent}"] if (lent := config.getoption("--namespaces")) else []
-    return " ".join(["python -m conformance run", *given, f"-k '{scenario.id}'"])
+    given += [name for name in ("--allow-mesh-wide", "--telemetry") if config.getoption(name)]
+    given += [f"--namespaces {quote(lent)}"] if (lent := config.getoption("--namespaces")) else []
+    return " ".join(["python -m conformance run", *given, *same_sets(case), f"-k '{case['id']}'"])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from conformance.cluster.exec import open_exec
@@ -22,6 +23,7 @@ class Probers:
         self._kube = kube
         self._sessions: dict[Ref, Session] = {}
         self.lost = False  # one could not be started
+        self._in_vain: dict[Ref, str] = {}  # of this case: those that were waited for, and why
 
     def session(self, ref: Ref, pod: Pod, patience: float) -> Session:
         """The prober in that workload's pod, ready within `patience` seconds. Raises ProbeError where it
@@ -31,10 +33,15 @@ class Probers:
             return session
         if session is not None:
             session.close()
+        if ref in self._in_vain:
+            raise ProbeError(self._in_vain[ref])
+        begun = time.monotonic()
         try:
             session = self._open(ref, pod, patience)
-        except ProbeError:
+        except ProbeError as error:
             self.lost = True
+            if time.monotonic() - begun >= min(self._kube.timeout, patience):
+                self._in_vain[ref] = error.message  # a case waits once
             raise
         self._sessions[ref] = session
         return session
@@ -55,6 +62,10 @@ class Probers:
             session.close()
             raise
         return session
+
+    def forget(self) -> None:
+        """Before a case: what was waited for in vain is waited for again."""
+        self._in_vain.clear()
 
     def in_use(self, ref: Ref) -> Session:
         """The session that was started, broken or not."""

@@ -7,18 +7,18 @@ absence from them is part of every verdict.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conformance.attribution import AccessBook, Path
 from conformance.barrier import Barrier
-from conformance.cluster.kube import Kube, ObjectKey, log_lines
+from conformance.cluster.kube import Kube, ObjectKey
 from conformance.cluster.ready import wait_for_pods
 from conformance.errors import ProbeError, SetupError
-from conformance.logbook import LogBook, Tail, json_lines
+from conformance.followed_logs import FollowedLogs, Source
+from conformance.logbook import LogBook, json_lines
 from conformance.pods import Pod, Processes, pod_key, pods_by_workload, processes_of, service_addresses
 from conformance.probe.session import Session
 from conformance.probers import Probers
@@ -49,6 +49,7 @@ class Rig:
     ) -> None:
         self.kube = kube
         self._probers = Probers(kube)
+        self._logs = FollowedLogs(kube)
         self.profile = profile
         self.names = names
         self.pods = pods
@@ -68,7 +69,7 @@ class Rig:
         self.unanswered: dict[ObjectKey, None] = {}  # may still be written, or may have been
         self._given_up = False  # a workload did not come back
         self._seen: dict[Ref, Processes] = {}  # what ran when `replaced` was asked last
-        self._tails: dict[Ref, list[Tail]] = {}
+        self._mute = False  # a log that is open owed a line
         with ThreadPoolExecutor(max_workers=len(self.backends)) as pool:
             # From now on: what was logged before, of the preflight's connections, belongs to no case.
             list(pool.map(partial(self._follow, tail=0), [backend.ref for backend in self.backends]))
@@ -78,36 +79,19 @@ class Rig:
         return [workload for workload in self._workloads.values() if workload.ports]
 
     def _follow(self, ref: Ref, *, tail: int | None = None) -> None:
-        pod = self.pods[ref]
-        sources = [(ref.name, json_lines(self.logbook.reader(str(ref))))]
-        if pod.sidecar and "access-log" in self.profile.attribution:
-            sources.append((self.profile.sidecar_container, self.access.reader(str(ref))))
-        for container, read in sources:
-            self._tails.setdefault(ref, []).append(self._tail(ref, container, read, tail=tail))
+        sources = [(ref.name, json_lines(self.logbook.reader(str(ref)))), *self._of_sidecar(ref)]
+        self._logs.follow(ref, self.pods[ref], sources, tail=tail)
 
-    def _tail(
-        self, ref: Ref, container: str, read: Callable[[bytes], None], *, tail: int | None = None
-    ) -> Tail:
-        pod = self.pods[ref]
-        response = self.kube.open_log(namespace=pod.namespace, pod=pod.name, container=container, tail=tail)
-
-        def end() -> None:
-            # The reader's thread owns the response; shutting its socket down ends the reading.
-            with suppress(RuntimeError, OSError, ValueError):  # it has ended by itself meanwhile
-                response.shutdown()
-
-        return Tail(log_lines(response), read=read, end=end, name=f"{ref} {container}")
+    def _of_sidecar(self, ref: Ref) -> list[Source]:
+        if not self.pods[ref].sidecar or "access-log" not in self.profile.attribution:
+            return []
+        return [(self.profile.sidecar_container, self.access.reader(str(ref)))]
 
     def follow_new_sidecar(self, ref: Ref) -> None:
         """After the backend's sidecar was started again: its access log is another one."""
         self._write_off(ref)
         self._seen.pop(ref, None)
-        if "access-log" in self.profile.attribution:
-            backend, *sidecars = self._tails[ref]
-            for tail in sidecars:
-                tail.close()
-            container = self.profile.sidecar_container
-            self._tails[ref] = [backend, self._tail(ref, container, self.access.reader(str(ref)))]
+        self._logs.follow_sidecar(ref, self.pods[ref], self._of_sidecar(ref))
 
     def _write_off(self, ref: Ref) -> None:
         """What the old sidecar has not told, nobody will."""
@@ -137,32 +121,41 @@ class Rig:
         """The session that was started, broken or not."""
         return self._probers.in_use(ref)
 
-    def open_sessions(self, refs: set[Ref]) -> None:
-        """Opens several at once, so that a first sweep waits for the slowest and not for the sum."""
+    def open_sessions(self, refs: Iterable[Ref]) -> dict[Ref, str]:
+        """Opens several at once, so that a sweep waits for the slowest and not for the sum. Which could not
+        be opened, and why."""
         missing = self._probers.missing(refs)
+        failed: dict[Ref, str] = {}
         if missing:
             with ThreadPoolExecutor(max_workers=len(missing)) as pool:
-                for future in [pool.submit(self.session, ref) for ref in missing]:
-                    with suppress(ProbeError):  # told again, as UNKNOWN, by the sweep that needs it
+                for ref, future in [(ref, pool.submit(self.session, ref)) for ref in missing]:
+                    try:
                         future.result()
+                    except ProbeError as error:
+                        failed[ref] = error.message
+        return failed
 
     def silent_backends(self) -> list[str]:
         """Backends whose log has ended, or is not read, so that it proves nothing any more."""
-        return [str(one.ref) for one in self.backends if not self._read(one.ref, slice(1))]
+        return [str(one.ref) for one in self.backends if not self._logs.own_is_read(one.ref)]
+
+    def await_log(self, nonces: Mapping[str, str], *, deadline: float) -> set[str]:
+        """As `LogBook.wait_for`. Where a log that is open owes a line, all are opened anew before the next
+        case."""
+        missing = self.logbook.wait_for(nonces, deadline=deadline)
+        self._mute = self._mute or bool(missing)
+        return missing
 
     def silent_sidecars(self) -> list[str]:
         """Backends whose sidecar's access log has ended, so that nobody tells any more who decided."""
-        return [str(one.ref) for one in self.backends if not self._read(one.ref, slice(1, None))]
-
-    def _read(self, ref: Ref, which: slice) -> bool:
-        """Whether these logs of a backend are still read. None is where a restart brought no new pod."""
-        tails = self._tails.get(ref)
-        return tails is not None and not any(one.ended.is_set() for one in tails[which])
+        return [str(one.ref) for one in self.backends if not self._logs.sidecars_are_read(one.ref)]
 
     def heal(self) -> None:
         """Before a case: what ended since the last one is opened anew, where others restarted or replaced
         a pod for one. Raises SetupError where a workload does not come back."""
         silent = {Ref.parse(name) for name in (*self.silent_backends(), *self.silent_sidecars())}
+        if self._mute:
+            silent |= {backend.ref for backend in self.backends}  # nobody knows which others are
         broken = self._probers.broken()
         if not silent and not broken and not self._probers.lost:
             return
@@ -182,7 +175,7 @@ class Rig:
                 # From now on: what was logged before belongs to no case to come, and is owed no more.
                 self._write_off(ref)
                 self._follow(ref, tail=0)
-        self._probers.lost = self._given_up = False
+        self._mute = self._probers.lost = self._given_up = False
 
     def _await_workloads(self, namespace: str, deadline: float) -> dict[Ref, Pod]:
         """The ready pods of the workloads of a namespace. Raises SetupError where one does not come."""
@@ -245,8 +238,7 @@ class Rig:
 
     def _drop(self, ref: Ref) -> None:
         self._probers.drop(ref)
-        for tail in self._tails.pop(ref, []):
-            tail.close()
+        self._logs.drop(ref)
 
     def forget(self) -> None:
         """Before a case: nothing of earlier ones is looked for again."""
@@ -255,6 +247,7 @@ class Rig:
         self.access.forget(self._told())
         self.sent.clear()
         self.watch = None
+        self._probers.forget()
         self.watched.clear()
         self.exposed.clear()
         self._seen.clear()
@@ -292,7 +285,7 @@ class Rig:
 
     def close_streams(self) -> None:
         """Sessions and logs; for a rig whose barrier is another's."""
-        for ref in self._probers.refs() | self._tails.keys():
+        for ref in self._probers.refs() | self._logs.refs():
             self._drop(ref)
 
     def close(self) -> None:

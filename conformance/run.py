@@ -195,10 +195,11 @@ def _astray(rig: Rig, round_: Round) -> list[str]:
     answered = {one.nonce: one.lane for one in round_ if one.seen.kind is Kind.ANSWERED}
     wanted = {nonce: str(lane.workload) for nonce, lane in answered.items()}
     told = {nonce: workload for nonce, workload in wanted.items() if workload not in ended}
-    rig.logbook.wait_for(told, deadline=time.monotonic() + rig.profile.deadlines.testimony)
+    silent = rig.await_log(told, deadline=time.monotonic() + rig.profile.deadlines.testimony)
     found = {nonce: rig.logbook.heard(nonce) for nonce in answered}
     return [
         f"{lane}: answered, but its bytes are in the log of {', '.join(found[nonce]) or 'nobody'}"
+        + (f" (that of {wanted[nonce]} is open and silent)" if wanted[nonce] in silent else "")
         for nonce, lane in answered.items()
         if found[nonce] != (wanted[nonce],) and (found[nonce] or nonce in told)
     ]

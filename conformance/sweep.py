@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.attribution import Path
-from conformance.errors import ProbeError
 from conformance.evidence import Kind, Observation, Outcome
 from conformance.probe.session import Request
 from conformance.rig import Rig
@@ -150,12 +149,10 @@ def _send(rig: Rig, probes: Sequence[tuple[Ref, str, int]]) -> list[tuple[str, s
         )
         by_source.setdefault(source, []).append(request)
         made.append((source, request, nonce))
-    broken: dict[Ref, str] = {}
+    broken = rig.open_sessions(by_source)
     for source, requests in by_source.items():
-        try:
+        if source not in broken:
             rig.session(source).start(requests)
-        except ProbeError as error:
-            broken[source] = error.message
     seen: dict[str, Observation] = {}
     for source in by_source:
         if source not in broken:

@@ -19,7 +19,7 @@ from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.install import MANIFESTS, install_workloads, read_manifests
 from conformance.cluster.kube import Answer, Kube, ObjectKey
 from conformance.cluster.ready import wait_for_deletion
-from conformance.errors import SetupError
+from conformance.errors import ProbeError, SetupError
 from conformance.evidence import Kind, Observation, Waited
 from conformance.pods import pods_by_workload, service_addresses
 from conformance.profile import find_profile, load_profile
@@ -437,6 +437,29 @@ def test_a_new_pod_that_is_open_at_first_is_a_breach_whatever_it_does_later(
     result = run(rig, tmp_path, steps)
     assert result.line["failure"] == "allowed but forbidden"
     assert "from the first connection on" in result.line["reason"]
+
+
+def test_a_case_waits_once_for_a_prober_that_does_not_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def silent(*_: object, what: str, **__: object) -> None:
+        asked.append(what)
+        raise ProbeError(f"{what}: no line within its deadline")
+
+    monkeypatch.setattr("conformance.probers.open_exec", silent)
+    monkeypatch.setattr(rig.kube, "timeout", 0.0)  # whatever it takes is too long
+    monkeypatch.setattr(rig._probers, "_sessions", {})
+    client = Ref.parse("sleep.foo")
+    for _ in range(2):
+        assert rig.open_sessions([client]) == {client: "prober in sleep.foo: no line within its deadline"}
+    assert asked == ["prober in sleep.foo"]
+    rig.forget()
+    assert client in rig.open_sessions([client])
+    assert len(asked) == 2
+    monkeypatch.undo()
+    rig.forget()
+    rig.heal()
+    assert rig.open_sessions([client]) == {}
 
 
 def test_a_stopped_backend_is_inconclusive_and_never_a_rejection(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote
 
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import ws_client
-from websocket import WebSocketException
+from websocket import WebSocket, WebSocketException, WebSocketTimeoutException
 
 from conformance.cluster.kube import Kube
 from conformance.errors import ProbeError
@@ -17,6 +18,19 @@ from conformance.errors import ProbeError
 __all__ = ["ExecStream", "open_exec"]
 
 STDOUT, STDERR, STATUS = 1, 2, 3
+_seconds: ContextVar[float] = ContextVar("_seconds", default=30.0)
+
+
+class _Bounded(WebSocket):
+    """A WebSocket of which every wait has an end: connect, handshake, each read and write."""
+
+    def connect(self, url: str, **options: Any) -> None:
+        super().connect(url, timeout=_seconds.get(), **options)  # type: ignore[no-untyped-call]  # the library's
+
+
+# The client opens its WebSockets without any deadline and takes none, so that an API that accepts the
+# connection and never answers would hold its caller for ever.
+ws_client.WebSocket = _Bounded
 
 
 class ExecStream:
@@ -98,7 +112,8 @@ class ExecStream:
 def open_exec(
     kube: Kube, *, namespace: str, pod: str, container: str, command: Sequence[str], what: str = ""
 ) -> ExecStream:
-    """Starts `command` with standard input open. Raises ProbeError where the API refuses."""
+    """Starts `command` with standard input open. Raises ProbeError where the API refuses, or does not answer
+    within the time that it has for any request."""
     query: list[tuple[str, str]] = [("command", word) for word in command]
     query += [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
     query.append(("tty", "false"))
@@ -107,6 +122,7 @@ def open_exec(
     kube.client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
     configuration = kube.client.configuration
     label = what or f"exec in {namespace}/{pod}"
+    patience = _seconds.set(kube.timeout)
     try:
         # The generated method swaps the shared client's transport while it runs, which is not safe
         # between threads; this is the call it ends in.
@@ -124,6 +140,11 @@ def open_exec(
         # The library wraps whatever ends its handshake, Ctrl-C included.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
+        if isinstance(error.__context__, TimeoutError | WebSocketTimeoutException):
+            late = f"the Kubernetes API did not answer the exec request within {kube.timeout:g} s"
+            raise ProbeError(f"{label}: {late}") from None
         said = str(error.reason or error.status).splitlines()
         raise ProbeError(f"{label}: {said[0] if said else 'no answer'}") from None
+    finally:
+        _seconds.reset(patience)
     return ExecStream(client, label)

@@ -7,86 +7,35 @@ so `spec: null` is sent as null, and the headers of every answer are kept for th
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import urllib3
-from kubernetes.client.exceptions import ApiException
 
+from conformance.cluster.answers import (
+    Answer,
+    ObjectKey,
+    Watched,
+    answering,
+    asked_to_wait,
+    lines_of,
+    read_answer,
+)
 from conformance.cluster.bounds import Bounds
 from conformance.cluster.images import Image
 from conformance.cluster.kubeconfig import load_client
 from conformance.errors import SetupError
 
-__all__ = ["Answer", "Kube", "ObjectKey", "Watched", "log_lines"]
+__all__ = ["Answer", "Kube", "ObjectKey", "Watched"]
 
-WARNING_TEXT = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 CONFLICTS = 5  # attempts at replacing an object that others write to, too
 MERGE_PATCH = "application/merge-patch+json"
 STRICT = {"fieldValidation": "Strict"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the API said. `reason` and `message` are those of a Status object, empty on success."""
-
-    code: int
-    reason: str = ""
-    message: str = ""
-    body: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.code < 300
-
-    def or_raise(self, what: str) -> Answer:
-        """Itself, or SetupError naming what was tried and the API's words."""
-        if not self.ok:
-            raise SetupError(f"{what}: {self.code} {self.reason} {self.message}".rstrip())
-        return self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class ObjectKey:
-    """One object. `resource` is the plural name; `namespace` is empty for cluster-wide kinds."""
-
-    api_version: str
-    kind: str
-    resource: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.namespace}/{self.name}"
-
-    @property
-    def collection(self) -> str:
-        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
-        return (
-            f"{root}/namespaces/{self.namespace}/{self.resource}"
-            if self.namespace
-            else (f"{root}/{self.resource}")
-        )
-
-    @property
-    def path(self) -> str:
-        return f"{self.collection}/{quote(self.name)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """One event of a watch."""
-
-    type: str
-    object: Mapping[str, Any]
 
 
 class Kube:
@@ -95,7 +44,7 @@ class Kube:
     def __init__(self, kubeconfig: Path, context: str | None = None, *, timeout: float = 30.0) -> None:
         self.kubeconfig = kubeconfig
         self.context = context
-        self._timeout = timeout
+        self.timeout = timeout  # seconds that the API may take to answer
         self.client = load_client(kubeconfig, context)
         self.bounds: Bounds | None = None  # of the run that writes; None = nothing is labelled
         self._discovered: dict[str, dict[str, tuple[str, bool]]] = {}
@@ -130,25 +79,20 @@ class Kube:
         answer in time. Raises SetupError only where no answer came at all."""
         if self.image and method in ("POST", "PUT") and isinstance(body, Mapping):
             body = self.image.adapt(body)
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self.timeout
         while True:
-            response = self._send(method, path, body, query or {}, content_type, self._timeout)
-            data = response.read()
-            pause = _asked_to_wait(int(response.status), response.response.headers.get("Retry-After"))
+            response = self._send(method, path, body, query or {}, content_type, self.timeout)
+            data = self.read(response)
+            pause = asked_to_wait(int(response.status), response.response.headers.get("Retry-After"))
             if pause is None or time.monotonic() + pause >= deadline:
                 break
             time.sleep(pause)  # what the API asks for
-        warnings = tuple(
-            text.replace('\\"', '"')
-            for header in response.response.headers.getlist("Warning")
-            for text in WARNING_TEXT.findall(header)
-        )
-        return _answer(int(response.status), data, warnings)
+        return read_answer(response, data)
 
     def header(self, path: str, name: str) -> str:
         """A header of the answer to a GET; empty where it has none. Raises SetupError."""
-        response = self._send("GET", path, None, {}, "application/json", self._timeout)
-        response.read()
+        response = self._send("GET", path, None, {}, "application/json", self.timeout)
+        self.read(response)
         return str(response.response.headers.get(name) or "")
 
     def _send(
@@ -167,13 +111,18 @@ class Kube:
         url = f"{self.client.configuration.host}{path}"
         if query:
             url = f"{url}?{urlencode(query)}"
-        try:
+        with answering(self.client.configuration.host):
             return self.client.call_api(method, url, headers, body, _request_timeout=timeout)
-        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise SetupError(
-                f"no answer from the Kubernetes API at {self.client.configuration.host}: {_cause(error)}",
-                hint="check the address, and that the cluster is up",
-            ) from None
+
+    def open(self, path: str, query: Mapping[str, str]) -> Any:
+        """The answer to a GET, its body still to be read with `read`. Raises SetupError where no answer
+        began in time."""
+        return self._send("GET", path, None, query, "application/json", self.timeout)
+
+    def read(self, response: Any) -> bytes:
+        """The rest of an open answer. Raises SetupError where it does not come in time, or breaks off."""
+        with answering(self.client.configuration.host):
+            return bytes(response.read())
 
     # Kinds
 
@@ -314,9 +263,9 @@ class Kube:
         key = ObjectKey(api_version=api_version, kind=kind, resource=resource, namespace=namespace, name="")
         left = max(deadline - time.monotonic(), 0.05)
         query = {"watch": "true", "resourceVersion": resource_version, "timeoutSeconds": str(ceil(left))}
-        response = self._send("GET", key.collection, None, query, "application/json", (self._timeout, left))
+        response = self._send("GET", key.collection, None, query, "application/json", (self.timeout, left))
         try:
-            for line in _lines(response.response):
+            for line in lines_of(response.response):
                 event = json.loads(line)
                 yield Watched(type=event["type"], object=event["object"])
                 if time.monotonic() >= deadline:
@@ -325,32 +274,6 @@ class Kube:
             return  # the deadline, or the server's end: the caller looks again
         finally:
             response.response.close()
-
-    def open_log(self, *, namespace: str, pod: str, container: str, tail: int | None = None) -> Any:
-        """A followed log as an open urllib3 response; read it with `log_lines`, end it with shutdown()."""
-        query = {"container": container, "follow": "true"}
-        if tail is not None:
-            query["tailLines"] = str(tail)
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        response = self._send("GET", path, None, query, "application/json", (self._timeout, 86400.0))
-        if int(response.status) >= 300:
-            _answer(int(response.status), response.read(), ()).or_raise(f"log of {namespace}/{pod}")
-        return response.response
-
-    def read_log(self, *, namespace: str, pod: str, container: str, previous: bool = False) -> str:
-        """The last lines of a log, for messages; empty where there is none."""
-        query = {"container": container, "tailLines": "20", "previous": "true" if previous else "false"}
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        response = self._send("GET", path, None, query, "application/json", self._timeout)
-        data = response.read()
-        return data.decode(errors="replace") if int(response.status) == 200 else ""
-
-
-def _asked_to_wait(code: int, retry_after: str | None) -> float | None:
-    """Seconds until the request may be sent again, as client-go has it; None = it is answered."""
-    if code != 429 and (code < 500 or retry_after is None):
-        return None
-    return float(retry_after) if retry_after and retry_after.isdigit() else 1.0
 
 
 def _placed(key: ObjectKey, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -368,47 +291,3 @@ def _replacement(key: ObjectKey, document: Mapping[str, Any], current: Mapping[s
         if key.kind == "Service" and kept in current.get("spec", {}):
             body["spec"] = {**(body.get("spec") or {}), kept: current["spec"][kept]}
     return body
-
-
-def log_lines(response: Any) -> Iterator[bytes]:
-    """The lines of a followed log until it ends or is shut down."""
-    try:
-        yield from _lines(response)
-    except (urllib3.exceptions.HTTPError, OSError, ValueError):
-        return  # closed under our hands: the end of the log for its reader
-
-
-def _lines(response: Any) -> Iterator[bytes]:
-    buffer = b""
-    for chunk in response.stream(65536, decode_content=True):
-        buffer += chunk
-        *lines, buffer = buffer.split(b"\n")
-        yield from (line for line in lines if line)
-    if buffer:
-        yield buffer
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason in a few words: `Connection refused`, not how it travelled through the layers."""
-    seen: list[BaseException] = [error]
-    while inner := getattr(seen[-1], "reason", None) or seen[-1].__cause__ or seen[-1].__context__:
-        if not isinstance(inner, BaseException) or inner in seen:
-            break
-        seen.append(inner)
-    system = [item.strerror for item in seen if isinstance(item, OSError) and item.strerror]
-    return str(system[-1] if system else seen[-1]).strip().splitlines()[0]
-
-
-def _answer(code: int, data: bytes, warnings: Sequence[str]) -> Answer:
-    try:
-        body = json.loads(data) if data else {}
-    except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    if 200 <= code < 300:
-        return Answer(code=code, body=body, warnings=tuple(warnings))
-    message = str(body.get("message") or data[:300].decode(errors="replace"))
-    return Answer(
-        code=code, reason=str(body.get("reason", "")), message=message, body=body, warnings=tuple(warnings)
-    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from conformance.cluster.kube import Kube, ObjectKey
+from conformance.cluster.logs import read_log
 from conformance.errors import SetupError
 
 __all__ = ["has_sidecar", "is_ready", "wait_for_deletion", "wait_for_deployments", "wait_for_pods"]
@@ -62,7 +63,8 @@ def raise_if_hopeless(kube: Kube, pod: Mapping[str, Any]) -> None:
             said = (cause.get("reason"), cause.get("message"), waiting.get("message"))
             message = "; ".join(dict.fromkeys(text for text in said if text and text != reason))
             where = f"{metadata['namespace']}/{metadata['name']}"
-            words = kube.read_log(
+            words = read_log(
+                kube,
                 namespace=metadata["namespace"],
                 pod=metadata["name"],
                 container=container["name"],

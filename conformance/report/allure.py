@@ -27,7 +27,7 @@ from allure_commons.model2 import (
 
 from conformance.report.case_view import as_yaml
 from conformance.report.console import case_text
-from conformance.report.result import reproduce
+from conformance.report.result import reproduce, rerun
 from conformance.report.traceability import source_of
 
 __all__ = ["CATEGORIES", "finding_text", "severity", "write_allure"]
@@ -174,7 +174,7 @@ def _result(
         message = f"{case['failure'] or case['status']}: {case['reason']}"
         if case["status"] == "known-deviation":
             message = f"known-deviation: {case['reason']}"
-        again = f"python -m conformance run -k '{case['id']}'"
+        again = rerun(header, case)
         result.statusDetails = StatusDetails(message=message, trace=case_text(case, sentences, again))
     return result
 

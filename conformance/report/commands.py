@@ -14,6 +14,7 @@ from conformance.report.allure_page import NO_NODE, allure_page
 from conformance.report.compare import compare, compare_html, compare_markdown, compare_text
 from conformance.report.console import case_text, summary_text
 from conformance.report.outputs import ALLURE, record_file, sentences_of, write_reports
+from conformance.report.result import rerun
 from conformance.report.shape import shaped
 from conformance.report.signature import check_fingerprint, sign, verify
 
@@ -99,7 +100,7 @@ def _tell(lines: Sequence[Mapping[str, Any]]) -> None:
     telling = [line for line in lines[1:] if line.get("status") in ("failed", "inconclusive")]
     for line in telling[:SHOWN]:
         print(f"--- {line['id']}")
-        print(case_text(line, sentences, f"python -m conformance run -k '{line['id']}'"), end="\n\n")
+        print(case_text(line, sentences, rerun(lines[0], line)), end="\n\n")
     if len(telling) > SHOWN:
         print(f"--- {len(telling) - SHOWN} more stand in the record\n")
 

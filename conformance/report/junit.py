@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 from conformance.report.console import case_text
 from conformance.report.figures import count_statuses
+from conformance.report.result import rerun
 
 __all__ = ["junit_xml"]
 
@@ -50,7 +51,7 @@ def junit_xml(lines: Sequence[Line], sentences: Mapping[str, str]) -> str:
                     properties, "property", name=_clean(f"{case['id']} {name}"), value=_clean(value)
                 )
         for case in members:
-            _add(suite, case, sentences)
+            _add(suite, case, sentences, rerun(lines[0], case))
     _add_run(root, lines[-1])
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
@@ -77,7 +78,7 @@ def _add_run(root: ET.Element, footer: Line) -> None:
             ET.SubElement(element, tag, message=_clean(message), type=tag)
 
 
-def _add(suite: ET.Element, case: Line, sentences: Mapping[str, str]) -> None:
+def _add(suite: ET.Element, case: Line, sentences: Mapping[str, str], again: str) -> None:
     time = f"{(case['duration_ms'] or 0) / 1000:.3f}"
     element = ET.SubElement(
         suite, "testcase", classname=suite.get("name", ""), name=_clean(case["id"]), time=time
@@ -89,4 +90,4 @@ def _add(suite: ET.Element, case: Line, sentences: Mapping[str, str]) -> None:
     child = ET.SubElement(element, tag, message=_clean(f"{case['failure'] or status}: {case['reason']}"))
     if tag != "skipped":
         child.set("type", case["failure"] or status)
-        child.text = _clean(case_text(case, sentences, f"python -m conformance run -k '{case['id']}'"))
+        child.text = _clean(case_text(case, sentences, again))

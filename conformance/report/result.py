@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from conformance.record import exit_code
 from conformance.report.figures import count_statuses
 
-__all__ = ["LEVELS", "LevelResult", "Result", "SCOPE", "level_results", "reproduce", "result_of"]
+__all__ = [
+    "LEVELS",
+    "LevelResult",
+    "Result",
+    "SCOPE",
+    "level_results",
+    "reproduce",
+    "rerun",
+    "result_of",
+    "same_sets",
+]
 
 Line = Mapping[str, Any]
 LEVELS = ("core", "extended")
@@ -146,14 +157,36 @@ def level_results(cases: Sequence[Line]) -> list[LevelResult]:
 
 def reproduce(header: Line) -> str:
     """The command that asks the same again."""
-    options = header["options"]
-    words = ["python -m conformance run", f"--cluster {header['cluster']['kind']}"]
-    words += [f"--profile {options['profile']}"] if options.get("profile", "bundled") != "bundled" else []
-    words += [f"--level {header['level']}"]
-    words += [f"--manifests {options['manifests']}"] if options.get("manifests") else []
+    words = [*_run(header), f"--level {header['level']}"]
     selection = str(header["selection"])
     if selection.startswith("-k ") and ", -" not in selection:
         words.append(f'-k "{selection[3:]}"')
     elif selection:
         words.append(f"# selected: {selection}")
     return " ".join(words)
+
+
+def rerun(header: Line, case: Line) -> str:
+    """The command that runs one case again."""
+    return " ".join([*_run(header), *same_sets(case), f"-k '{case['id']}'"])
+
+
+def same_sets(case: Line) -> list[str]:
+    """The options by which a case of generated policies draws the same ones; empty for any other case."""
+    generated = case.get("generated")
+    return [f"--fuzz {generated['asked']}", f"--fuzz-seed {generated['seed']}"] if generated else []
+
+
+def _run(header: Line) -> list[str]:
+    """With everything that was given and changes what a case says; which cluster it was, the record keeps
+    to itself."""
+    options = header["options"]
+    words = ["python -m conformance run", f"--cluster {header['cluster']['kind']}"]
+    words += (
+        [f"--profile {quote(options['profile'])}"] if options.get("profile", "bundled") != "bundled" else []
+    )
+    words += [f"--{name} {quote(options[name])}" for name in ("known", "manifests") if options.get(name)]
+    words += ["--allow-mesh-wide"] if options.get("allow_mesh_wide") else []
+    words += ["--telemetry"] if options.get("telemetry") else []
+    lent = ",".join(f"{name}={real}" for name, real in (options.get("namespaces") or {}).items())
+    return [*words, *([f"--namespaces {quote(lent)}"] if lent else [])]

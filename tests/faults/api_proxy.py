@@ -22,13 +22,14 @@ DEADLINE = 10.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What the proxy does with a request: `code` 0 hands it on, after `delay` seconds; `silent` never
-    answers."""
+    answers; `mute` hands on until the API has accepted, and nothing after that."""
 
     code: int = 0
     reason: str = ""
     retry_after: int | None = None
     delay: float = 0.0
     silent: bool = False
+    mute: bool = False
 
 
 # (method, path with query) -> what is done; None = handed on
@@ -102,9 +103,11 @@ class ApiProxy:
             writer.write(_refusal(reply))
             await writer.drain()
         else:
-            await self._hand_on(head, reader, writer)
+            await self._hand_on(head, reader, writer, mute=reply.mute)
 
-    async def _hand_on(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _hand_on(
+        self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, mute: bool
+    ) -> None:
         far_reader, far_writer = await asyncio.open_connection(
             *self._upstream, ssl=self._context, server_hostname=self._upstream[0]
         )
@@ -113,7 +116,11 @@ class ApiProxy:
         far_writer.write(head)
         there = asyncio.create_task(_pipe(reader, far_writer))
         try:
-            await _pipe(far_reader, writer)
+            if mute:
+                writer.write(await far_reader.readuntil(b"\r\n\r\n"))
+                await there  # until the client gives up
+            else:
+                await _pipe(far_reader, writer)
         finally:
             there.cancel()
             await asyncio.gather(there, return_exceptions=True)

@@ -15,9 +15,11 @@ from tests.faults import processes
 from tests.faults.api_proxy import Reply
 from tests.faults.packets import meddling
 from tests.faults.stand import Inject, Stand
+from tests.processes import wait_until
 
 ECHO, CLIENT, PLAIN = "tcp-echo.foo", "sleep.foo", "sleep.legacy"
 PROGRAMS = {"tcp-echo": "tcp_echo.py", "sleep": "sleep infinity", "sidecar": "envoy"}
+EXEC, LOG = "/exec", "/log"
 READ, WRITE = ("GET",), ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -73,6 +75,20 @@ def cut(*parts: str) -> Inject:
     def inject(stand: Stand) -> AbstractContextManager[None]:
         assert stand.proxy.cut(*parts), f"nothing open has {parts}"
         return nullcontext()
+
+    return inject
+
+
+def new_streams(part: str, reply: Reply) -> Inject:
+    """The suite's open streams of that kind are cut, and the API answers each new one so."""
+
+    @contextmanager
+    def inject(stand: Stand) -> Iterator[None]:
+        with api_says(reply, methods=READ, path=part)(stand), cut(part)(stand):
+            if part == LOG:  # else a case could begin before its rig has seen the end of them
+                logs = len(stand.rig.backends)
+                wait_until(lambda: len(stand.rig.silent_backends()) == logs, seconds=30, what="no log open")
+            yield
 
     return inject
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from tests.faults import injections as inject
 from tests.faults.api_proxy import Reply
-from tests.faults.injections import CLIENT, ECHO, PLAIN, READ, WRITE
+from tests.faults.injections import CLIENT, ECHO, EXEC, LOG, PLAIN, READ, WRITE
 from tests.faults.stand import Inject, When
 
 INCONCLUSIVE = ("inconclusive",)
@@ -210,6 +210,33 @@ FAULTS = (
         when=When.CHANGE,
         inject=inject.api_says(Reply(silent=True), methods=WRITE),
         words=("no answer from the Kubernetes API",),
+    ),
+    Fault(
+        name="API never answers a new exec stream",
+        when=When.SWEEP,
+        inject=inject.new_streams(EXEC, Reply(silent=True)),
+        words=("did not answer the exec request", "the exec stream broke"),
+        deadlines=SWIFT,
+    ),
+    Fault(
+        name="API accepts a new exec stream and is silent",
+        when=When.SWEEP,
+        inject=inject.new_streams(EXEC, Reply(mute=True)),
+        words=("no line within its deadline", "the exec stream broke"),
+        deadlines={**SWIFT, "ready": 3.0},
+    ),
+    Fault(
+        name="API never answers a new log stream",
+        when=When.BEGINNING,
+        inject=inject.new_streams(LOG, Reply(silent=True)),
+        words=("no answer from the Kubernetes API",),
+    ),
+    Fault(
+        name="API accepts a new log stream and is silent",
+        when=When.BEGINNING,
+        inject=inject.new_streams(LOG, Reply(mute=True)),
+        words=("is open and silent",),
+        deadlines={**SWIFT, "testimony": 1.0},
     ),
     Fault(
         name="watch connections of the control plane cut",

@@ -78,9 +78,28 @@ def authorizer_that_is_down_admits() -> None:
 
 
 @mutant
+def authorizer_that_is_late_admits() -> None:
+    """An authorizer that takes the question and has not answered when its time is up admits."""
+    ask_as(lambda provider: replace(provider, fail_open=provider.fail_open or provider.timeout_seconds < 1))
+
+
+@mutant
 def fail_open_unknown() -> None:
     """An authorizer that does not answer denies, though it is to fail open."""
     ask_as(lambda provider: replace(provider, fail_open=False))
+
+
+@mutant
+def one_of_several_providers_asked() -> None:
+    """Of CUSTOM policies that name different providers those of the first one are kept."""
+
+    def first(original: Any, policies: Any, trust: Any, providers: Any) -> Any:
+        named = sorted({policy.provider for policy in policies if policy.action is Action.CUSTOM})
+        return original(
+            [policy for policy in policies if policy.provider in (*named[:1], "")], trust, providers
+        )
+
+    custom_filters_as(first)
 
 
 @mutant

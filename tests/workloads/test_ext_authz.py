@@ -45,6 +45,20 @@ def test_the_rule_and_the_log(port: int, code: int, capsys: pytest.CaptureFixtur
     }
 
 
+def test_the_silent_one_takes_the_question_and_never_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    server, bound = ext_authz.serve(0, ext_authz.Silent())
+    try:
+        with (
+            grpc.insecure_channel(f"127.0.0.1:{bound}") as channel,
+            pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"),
+        ):
+            AuthorizationStub(channel).Check(question(9000), timeout=1, wait_for_ready=True)
+    finally:
+        server.stop(None).wait(SECONDS)
+    _, asked = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (asked["log"], asked["destination"], asked["allowed"]) == ("check", "10.0.0.2:9000", None)
+
+
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     server, bound = ext_authz.serve(0)
     try:
