@@ -223,7 +223,13 @@ def open_barrier(kube: Kube, profile: Profile, pods: Mapping[Ref, Pod]) -> Barri
     """What proves that a change has landed; the profile names it. Raises SetupError."""
     if profile.barrier == CONFIG_DUMP:
         dump = pilot_agent(kube, profile.sidecar_container)
-        return ConfigDump(kube, dump=dump, awaited_kinds=profile.awaited_kinds)
+        return ConfigDump(
+            kube,
+            dump=dump,
+            awaited_kinds=profile.awaited_kinds,
+            # Asked anew each time: pods are replaced.
+            neighbours=lambda: [pod.key for pod in pods.values() if pod.sidecar],
+        )
     if profile.barrier == ZTUNNEL_PORT:
         client = pods[TRIES_PORTS]
         answers = from_pod(
