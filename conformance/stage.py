@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from conformance.barrier import Barrier, EnforcerStatus
 from conformance.barrier_istio import ConfigDump, pilot_agent
-from conformance.barrier_ztunnel import ZtunnelPort, from_pod
+from conformance.barrier_ztunnel import BACKEND, ZtunnelPort, from_pod
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
 from conformance.cluster.install import (
@@ -239,7 +239,14 @@ def open_barrier(kube: Kube, profile: Profile, pods: Mapping[Ref, Pod]) -> Barri
             container=TRIES_PORTS.name,
             timeout=profile.deadlines.probe,
         )
-        return ZtunnelPort(kube, answers=answers, awaited_kinds=profile.awaited_kinds)
+        return ZtunnelPort(
+            kube,
+            answers=answers,
+            awaited_kinds=profile.awaited_kinds,
+            neighbours=lambda: [
+                pod.key for ref, pod in pods.items() if ref.name == BACKEND and WORKLOADS[ref].injected
+            ],
+        )
     return open_status(kube, profile)
 
 
