@@ -28,6 +28,7 @@ __all__ = ["BACKEND", "ZtunnelPort", "from_pod"]
 BACKEND = "tcp-echo"
 PORT = 9009
 PAUSE = 0.05  # seconds between two tries
+BY_EFFECT = frozenset({"PeerAuthentication", "Service"})
 PATIENCE = 6  # a part of the time, after which a neighbour is asked
 Answers = Callable[
     [str, int], bool
@@ -89,7 +90,9 @@ class ZtunnelPort:
                 missing.append(error.message)
         touched = {key.kind for key in (*changes.written, *changes.deleted)}
         missing += [f"nothing tells of the landing of a {kind}" for kind in sorted(touched - self._kinds)]
-        detail = "; ".join(missing or turned) or "no backend is probed"
+        # They come by other watches, and leave nothing that could be seen from here.
+        effects = [f"{kind} by its effect alone" for kind in sorted(touched & BY_EFFECT)]
+        detail = "; ".join(missing or [*(turned or ["no backend is probed"]), *effects])
         return Waited(
             strategy=self.strategy, landed=not missing, seconds=time.monotonic() - begun, detail=detail
         )

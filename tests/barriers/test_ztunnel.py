@@ -110,3 +110,14 @@ def test_under_a_deny_of_everything_a_neighbour_on_the_same_node_tells(late: boo
 def test_a_neighbour_on_another_node_or_a_deaf_one_proves_nothing(mesh: Denied) -> None:
     landed, detail = wait_beside(mesh)
     assert (landed, "nothing is proven to have landed" in detail) == (False, True)
+
+
+def test_what_has_no_sign_of_its_own_is_said_to_have_none() -> None:
+    mesh = Mesh(standing=True)
+    key = mesh.key(
+        {"apiVersion": "v1", "kind": "PeerAuthentication", "metadata": {"name": "strict", "namespace": "foo"}}
+    )
+    barrier = ZtunnelPort(cast("Kube", mesh), answers=mesh.answers, awaited_kinds=("PeerAuthentication",))
+    waited = barrier.wait(Changes(written={key: "7"}), pods=[POD], timeout=60)
+    assert waited.landed
+    assert waited.detail.endswith("; PeerAuthentication by its effect alone")
