@@ -196,6 +196,10 @@ class Act:
     def sweep(self, rows: Sequence[Expectation], *, allowed_may_fail: bool = False) -> int:
         """One round without waiting for anything: how many probes it made. A forbidden connection that gets
         through ends the case, and so does an allowed one that does not, unless it may."""
+        return len(self.probe(rows, allowed_may_fail=allowed_may_fail))
+
+    def probe(self, rows: Sequence[Expectation], *, allowed_may_fail: bool = False) -> list[Probed]:
+        """As `sweep`; what was seen."""
         cases = lanes(rows)
         probed = sweep(self.rig, [case.lane for case in cases])
         denials = frozenset(self.rig.profile.denials)
@@ -209,7 +213,7 @@ class Act:
                 self.doubt(_said(one))
             elif one.seen.kind is not Kind.ANSWERED and not allowed_may_fail:
                 self.fail(Failure.OVER_BLOCKING, _said(one))
-        return len(probed)
+        return probed
 
     # Verdicts
 

@@ -6,24 +6,32 @@ they were written; so a sidecar whose configuration dump has the nonce has every
 merely lacks a policy proves nothing.
 
 Labels: the policy selects by all labels that the pod has now, so a label that was put on is proven with it;
-for one that was taken off a second policy selects by it, written first, and must not be in the dump. A
-PeerAuthentication leaves no name in a sidecar: it is awaited by its own effect, which the rounds look for.
+for one that was taken off a second policy selects by it, written first, and must not be in the dump.
+
+Other kinds come to istiod by other watches, of which the policy says nothing. They are waited for first, each
+by its own sign (config_dump.py): a Service, DestinationRule or VirtualService by its name at every probed
+sidecar, or by its absence where it was seen before; a change of one that has landed leaves no sign and is not
+proven. A PeerAuthentication is proven by another one of ours, written last: a port-level mode of a port that
+nobody has, which inherits all else. It is written only for workloads that no other one selects, because the
+oldest of several holds and the rest are ignored. Those others are proven by their neighbours: istiod had it
+before the policy was written, and their sidecars have the policy. Where several istiods serve one mesh, that
+says nothing of another one's sidecars.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from conformance.barrier import Changes
 from conformance.cluster.kube import Kube, ObjectKey
+from conformance.config_dump import Shown, read_dump
 from conformance.errors import ProbeError, SetupError
 from conformance.evidence import Waited
 
-__all__ = ["BARRIER_PORT", "PREFIX", "ConfigDump", "pilot_agent", "policies_in"]
+__all__ = ["BARRIER_PORT", "PREFIX", "ConfigDump", "pilot_agent"]
 
 API = ("security.istio.io/v1", "security.istio.io/v1beta1")
 PREFIX = "barrier-"
@@ -31,37 +39,10 @@ BARRIER_PORT = "15"  # assigned to nobody, and no workload listens there
 PAUSE = 0.05  # seconds between two dumps; one costs an exec
 Labels = Mapping[str, str]
 Dump = Callable[[str, float], str]  # (pod as namespace/name, deadline) -> the dump; raises ProbeError
-
-
-def policies_in(dump: str) -> set[str]:
-    """namespace/name of every policy whose rules stand in a listener of a configuration dump. Raises
-    ValueError for what is no dump."""
-    found: set[str] = set()
-    body = json.loads(dump)
-    if not isinstance(body, dict) or not isinstance(body.get("configs"), list):
-        raise ValueError("this is no configuration dump")
-    for section in body["configs"]:
-        if str(section.get("@type", "")).endswith("ListenersConfigDump"):
-            # What is being warmed or drained decides no new connection.
-            for listener in section.get("dynamic_listeners") or []:
-                found.update(_names(listener.get("active_state") or {}))
-    return found
-
-
-def _names(value: Any) -> Iterator[str]:
-    """The policies of all RBAC filters below: keys such as ns[foo]-policy[p]-rule[0]."""
-    if isinstance(value, dict):
-        for key, child in value.items():
-            if key == "policies" and isinstance(child, dict):
-                for name in child:
-                    namespace, ok, rest = name.removeprefix("ns[").partition("]-policy[")
-                    if ok:
-                        yield f"{namespace}/{rest.partition(']-rule[')[0]}"
-            else:
-                yield from _names(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from _names(child)
+Check = Callable[[Shown], str]  # what is missing in a dump, in words; empty = nothing
+NAMED = ("Service", "DestinationRule", "VirtualService")
+# A nonce of 40,000: the last one's chains may still be there, of other ports nobody has these.
+FIRST_PORT, PORTS = 20000, 40000
 
 
 def pilot_agent(kube: Kube, container: str) -> Dump:
@@ -91,11 +72,21 @@ class ConfigDump:
 
     strategy = "istio-config-dump"
 
-    def __init__(self, kube: Kube, *, dump: Dump, awaited_kinds: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        dump: Dump,
+        awaited_kinds: Iterable[str],
+        neighbours: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """`neighbours`: all pods of the stage that have a sidecar, as namespace/name."""
         self._kube = kube
+        self._neighbours = neighbours
         self._dump = dump
         self._kinds = frozenset(awaited_kinds)
         self._labels: dict[str, Labels] = {}  # of each pod when it was waited for last
+        self._landed: dict[str, str] = {}  # resourceVersion of the objects of NAMED that were seen
 
     def wait(self, changes: Changes, *, pods: Sequence[str], timeout: float) -> Waited:
         begun = time.monotonic()
@@ -103,10 +94,12 @@ class ConfigDump:
         nonce = PREFIX + secrets.token_hex(4)
         made: list[ObjectKey] = []
         missing: list[str] = []
+        told: list[str] = []
         try:
+            missing += self._others(changes, nonce, pods, deadline, made, told)
             wanted, unwanted = self._apply(nonce, pods, made)
             for pod in pods:
-                missing += self._await(pod, wanted[pod], unwanted.get(pod), deadline)
+                missing += self._await(pod, _policy(pod, wanted[pod], unwanted.get(pod)), deadline)
         except (SetupError, ProbeError) as error:
             missing.append(error.message)
         finally:
@@ -114,14 +107,97 @@ class ConfigDump:
         touched = {key.kind for key in (*changes.written, *changes.deleted)}
         missing += [f"nothing tells of the landing of a {kind}" for kind in sorted(touched - self._kinds)]
         detail = f"{nonce} in the configuration of {', '.join(pods) or 'no sidecar (none is probed)'}"
-        if "PeerAuthentication" in touched:
-            detail += "; PeerAuthentication by its effect alone"
         return Waited(
             strategy=self.strategy,
             landed=not missing,
             seconds=time.monotonic() - begun,
-            detail="; ".join(missing) if missing else detail,
+            detail="; ".join(missing or [detail, *told]),
         )
+
+    def _others(
+        self,
+        changes: Changes,
+        nonce: str,
+        pods: Sequence[str],
+        deadline: float,
+        made: list[ObjectKey],
+        told: list[str],
+    ) -> list[str]:
+        """Waits for the kinds that do not come with the policies. What is not proven, in words; what is goes
+        to `told`. Raises SetupError."""
+        missing: list[str] = []
+        written = [key for key in changes.written if key.kind in NAMED and key.kind in self._kinds]
+        deleted = [key for key in changes.deleted if key.kind in NAMED and key.kind in self._kinds]
+        for key in [*written, *deleted]:
+            missing += self._await_name(key, changes.written.get(key, ""), pods, deadline)
+        if not missing:
+            self._landed |= {str(key): changes.written[key] for key in written}
+            for key in deleted:
+                self._landed.pop(str(key), None)
+            told += [f"{key.kind} {key.name} by its name" for key in written]
+            told += [f"{key.kind} {key.name} by its absence" for key in deleted]
+        if any(key.kind == "PeerAuthentication" for key in (*changes.written, *changes.deleted)):
+            missing += self._await_peers(nonce, pods, deadline, made, told)
+        return missing
+
+    def _await_name(self, key: ObjectKey, version: str, pods: Sequence[str], deadline: float) -> list[str]:
+        """`version`: its resourceVersion, or empty where it was deleted."""
+        before = self._landed.get(str(key))
+        if version and before not in (None, version):
+            return [f"nothing tells of the landing of a change of {key}, which was there before"]
+        if not version and before is None:
+            return [f"{key} was never seen in a sidecar, so that its absence proves nothing"]
+        sign = (key.kind, f"{key.namespace}/{key.name}")
+
+        def check(shown: Shown) -> str:
+            if (sign in shown.objects) is bool(version):
+                return ""
+            return f"{key} is {'not' if version else 'still'} in the configuration"
+
+        return [why for pod in pods for why in self._await(pod, check, deadline)]
+
+    def _await_peers(
+        self, nonce: str, pods: Sequence[str], deadline: float, made: list[ObjectKey], told: list[str]
+    ) -> list[str]:
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        shown = [pod for pod in pods if not self._is_selected(pod)]
+        if pods and not shown:
+            shown = [next((pod for pod in self._neighbours() if not self._is_selected(pod)), "")]
+        if shown == [""]:
+            return [
+                f"nothing tells of the landing of a PeerAuthentication at {', '.join(pods)}: one selects "
+                "each of them, and all of their neighbours"
+            ]
+        for number, pod in enumerate(shown):
+            # One of the two is another mode than that of the workload: a mesh may leave the other one out.
+            modes = {str(port): {"mode": "STRICT"}, str(port + 1): {"mode": "DISABLE"}}
+            spec = {"mtls": {"mode": "UNSET"}, "portLevelMtls": modes}
+            labels = self._labels_of(pod)
+            self._write(
+                pod.partition("/")[0], f"{nonce}-{number}-mode", labels, made, "PeerAuthentication", spec
+            )
+
+        def check(found: Shown) -> str:
+            seen = {port, port + 1} & found.inbound_ports
+            return "" if seen else f"port {port} of {nonce} has no filter chain"
+
+        told.append(f"PeerAuthentication by port {port} at {', '.join(shown) or 'no sidecar'}")
+        if behind := [pod for pod in pods if pod not in shown]:
+            told.append(f"and by what came after it at {', '.join(behind)}")
+        return [why for pod in shown for why in self._await(pod, check, deadline)]
+
+    def _is_selected(self, pod: str) -> bool:
+        """Whether a PeerAuthentication has the pod by its labels. Raises SetupError."""
+        version = self._version("PeerAuthentication")
+        labels = self._labels_of(pod)
+        items, _ = self._kube.list(version, "PeerAuthentication", namespace=pod.partition("/")[0])
+        selectors = [
+            ((item.get("spec") or {}).get("selector") or {}).get("matchLabels") or {} for item in items
+        ]
+        return any(selector and selector.items() <= labels.items() for selector in selectors)
+
+    def _version(self, kind: str) -> str:
+        return next((version for version in API if self._kube.serves(version, kind)), API[0])
 
     def _apply(
         self, nonce: str, pods: Sequence[str], made: list[ObjectKey]
@@ -135,8 +211,8 @@ class ConfigDump:
             namespace = pod.partition("/")[0]
             if gone:
                 # Written first: where the other one has arrived, this one has been considered.
-                unwanted[pod] = self._write(namespace, f"{nonce}-{number}-gone", dict(gone), made)
-            wanted[pod] = self._write(namespace, f"{nonce}-{number}", labels, made)
+                unwanted[pod] = self._deny(namespace, f"{nonce}-{number}-gone", dict(gone), made)
+            wanted[pod] = self._deny(namespace, f"{nonce}-{number}", labels, made)
             self._labels[pod] = labels
         return wanted, unwanted
 
@@ -146,34 +222,40 @@ class ConfigDump:
         answer = self._kube.get(self._kube.key(document)).or_raise(f"read pod {pod}")
         return dict(answer.body["metadata"].get("labels") or {})
 
-    def _write(self, namespace: str, name: str, labels: Labels, made: list[ObjectKey]) -> str:
-        version = next((v for v in API if self._kube.serves(v, "AuthorizationPolicy")), API[0])
-        spec: dict[str, Any] = {
-            "action": "DENY",
-            "rules": [{"to": [{"operation": {"ports": [BARRIER_PORT]}}]}],
-            "selector": {"matchLabels": dict(labels)},
-        }
+    def _deny(self, namespace: str, name: str, labels: Labels, made: list[ObjectKey]) -> str:
+        spec = {"action": "DENY", "rules": [{"to": [{"operation": {"ports": [BARRIER_PORT]}}]}]}
+        return self._write(namespace, name, labels, made, "AuthorizationPolicy", spec)
+
+    def _write(
+        self,
+        namespace: str,
+        name: str,
+        labels: Labels,
+        made: list[ObjectKey],
+        kind: str,
+        spec: Mapping[str, Any],
+    ) -> str:
         document = {
-            "apiVersion": version,
-            "kind": "AuthorizationPolicy",
+            "apiVersion": self._version(kind),
+            "kind": kind,
             "metadata": {"name": name, "namespace": namespace},
-            "spec": spec,
+            "spec": {**spec, "selector": {"matchLabels": dict(labels)}},
         }
         made.append(self._kube.key(document))
         self._kube.create(document).or_raise(f"create {made[-1]}")
         return f"{namespace}/{name}"
 
-    def _await(self, pod: str, wanted: str, unwanted: str | None, deadline: float) -> list[str]:
+    def _await(self, pod: str, check: Check, deadline: float) -> list[str]:
         """What is not proven at the deadline, in words."""
         why = ""
         while True:
             try:
-                found = policies_in(self._dump(pod, deadline))
-                why = "" if wanted in found else f"{wanted} is not in the configuration of {pod}"
-                if not why and unwanted in found:
-                    why = f"{pod} is still selected by a label that it has no more"
+                why = check(read_dump(self._dump(pod, deadline)))
+                why = f"{pod}: {why}" if why else ""
             except (ProbeError, ValueError) as error:
-                why = f"the configuration of {pod} cannot be read: {error}"
+                # A look that the deadline cut off says less than the one before it.
+                if not why or time.monotonic() < deadline:
+                    why = f"the configuration of {pod} cannot be read: {error}"
             if not why:
                 return []
             if time.monotonic() >= deadline:
@@ -193,3 +275,14 @@ class ConfigDump:
 
     def close(self) -> None:
         return
+
+
+def _policy(pod: str, wanted: str, unwanted: str | None) -> Check:
+    def check(shown: Shown) -> str:
+        if wanted not in shown.policies:
+            return f"{wanted} is not in the configuration of {pod}"
+        return (
+            "the pod is still selected by a label that it has no more" if unwanted in shown.policies else ""
+        )
+
+    return check

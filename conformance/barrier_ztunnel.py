@@ -3,15 +3,18 @@
 Nobody may look into ztunnel from outside. tcp-echo listens on a port that no case speaks of. After a step's
 changes it is tried: where it answers, a DENY on it is applied, and it must be refused then; where it is
 refused already, by an ALLOW policy that does not name it, an ALLOW for it is applied, and it must answer
-then. Where neither turns it (a DENY of everything), nothing is proven. Ours is written last and policies come
-by one watch in order, so whoever obeys it has everything before it.
+then. Where neither turns it, a DENY of everything may be in force: then the port of another backend on the
+same node must turn, by a policy written later, because one ztunnel serves the node. Where there is none, or
+the DENY is the whole mesh's, nothing is proven. Ours is written last and policies come by one watch in order,
+so whoever obeys it has everything before it.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from conformance.barrier import Changes
 from conformance.barrier_istio import API, PREFIX
@@ -25,6 +28,8 @@ __all__ = ["BACKEND", "ZtunnelPort", "from_pod"]
 BACKEND = "tcp-echo"
 PORT = 9009
 PAUSE = 0.05  # seconds between two tries
+BY_EFFECT = frozenset({"PeerAuthentication", "Service"})
+PATIENCE = 6  # a part of the time, after which a neighbour is asked
 Answers = Callable[
     [str, int], bool
 ]  # whether the port of that pod (namespace/name) answers; raises ProbeError
@@ -59,10 +64,19 @@ class ZtunnelPort:
 
     strategy = "ztunnel-port"
 
-    def __init__(self, kube: Kube, *, answers: Answers, awaited_kinds: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        answers: Answers,
+        awaited_kinds: Iterable[str],
+        neighbours: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """`neighbours`: all backends of the stage that ztunnel serves, as namespace/name."""
         self._kube = kube
         self._answers = answers
         self._kinds = frozenset(awaited_kinds)
+        self._neighbours = neighbours
 
     def wait(self, changes: Changes, *, pods: Sequence[str], timeout: float) -> Waited:
         begun = time.monotonic()
@@ -71,25 +85,69 @@ class ZtunnelPort:
         turned: list[str] = []
         for pod in backends:
             try:
-                turned.append(self._turn(pod, begun + timeout))
+                turned.append(self._proof(pod, begun, timeout))
             except (SetupError, ProbeError) as error:
                 missing.append(error.message)
         touched = {key.kind for key in (*changes.written, *changes.deleted)}
         missing += [f"nothing tells of the landing of a {kind}" for kind in sorted(touched - self._kinds)]
-        detail = "; ".join(missing or turned) or "no backend is probed"
+        # They come by other watches, and leave nothing that could be seen from here.
+        effects = [f"{kind} by its effect alone" for kind in sorted(touched & BY_EFFECT)]
+        detail = "; ".join(missing or [*(turned or ["no backend is probed"]), *effects])
         return Waited(
             strategy=self.strategy, landed=not missing, seconds=time.monotonic() - begun, detail=detail
         )
 
-    def _turn(self, pod: str, deadline: float) -> str:
+    def _proof(self, pod: str, begun: float, timeout: float) -> str:
         """What turned. Raises SetupError where nothing does, ProbeError where it cannot be tried."""
-        namespace = pod.partition("/")[0]
+        deadline = begun + timeout
+        if said := self._turn(pod, begun + timeout / PATIENCE, deadline):
+            return said
+        node = self._node(pod)
+        others = [other for other in self._neighbours() if other != pod and self._node(other) == node != ""]
+        said = self._beside(pod, others, deadline) if others else self._turn(pod, deadline, deadline)
+        if not said:
+            none = "none of its neighbours' turns" if others else "no other backend is on its node"
+            raise SetupError(f"{pod}: port {PORT} stays refused and {none}: nothing is proven to have landed")
+        return said
+
+    def _turn(self, pod: str, patience: float, deadline: float) -> str:
+        """What turned; empty where the port stays refused until `patience`. Raises SetupError where it
+        answers whatever we write, ProbeError where it cannot be tried."""
         before = self._answers(pod, PORT)
         action = "DENY" if before else "ALLOW"
+        with self._written(pod, action):
+            turned = self._until(pod, deadline if before else patience, answers=not before)
+        if before and not turned:
+            raise SetupError(f"{pod}: DENY on port {PORT} has no effect: nothing is proven to have landed")
+        # Gone again before anything is probed; an ALLOW beside others opens nothing but this port.
+        if not turned or (before and not self._until(pod, patience, answers=True)):
+            return ""
+        return f"{pod}: port {PORT} {'was refused after answering' if before else 'answered after refusing'}"
+
+    def _beside(self, pod: str, others: Sequence[str], deadline: float) -> str:
+        """A neighbour whose port turns, by a policy that was written after an ALLOW for this one's: the same
+        ztunnel has both. Where this one's is refused all the same a DENY covers it, and that has landed.
+        Empty where no neighbour's turns. Raises as `_turn`."""
+        with self._written(pod, "ALLOW"):
+            for other in others:
+                if self._turn(other, deadline, deadline):
+                    seen = "answers" if self._answers(pod, PORT) else "is refused, allowed or not"
+                    return f"{pod}: port {PORT} {seen}; that of {other} on the same node turned after it"
+        return ""
+
+    def _node(self, pod: str) -> str:
+        namespace, _, name = pod.partition("/")
+        document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}}
+        body = self._kube.get(self._kube.key(document)).or_raise(f"read pod {pod}").body
+        return str((body.get("spec") or {}).get("nodeName") or "")
+
+    @contextmanager
+    def _written(self, pod: str, action: str) -> Iterator[None]:
+        """A policy of ours on the port of the pod's namespace; deleted afterwards."""
         document = {
             "apiVersion": next((v for v in API if self._kube.serves(v, "AuthorizationPolicy")), API[0]),
             "kind": "AuthorizationPolicy",
-            "metadata": {"name": PREFIX + secrets.token_hex(4), "namespace": namespace},
+            "metadata": {"name": PREFIX + secrets.token_hex(4), "namespace": pod.partition("/")[0]},
             "spec": {
                 "action": action,
                 "selector": {"matchLabels": {"app": BACKEND}},
@@ -99,19 +157,16 @@ class ZtunnelPort:
         key: ObjectKey = self._kube.key(document)
         try:
             self._kube.create(document).or_raise(f"create {key}")
-            self._until(pod, deadline, answers=not before, what=f"{action} on port {PORT} has no effect")
+            yield
         finally:
             self._kube.delete(key)
-        if before:
-            # Gone again before anything is probed; an ALLOW beside others opens nothing but this port.
-            self._until(pod, deadline, answers=True, what=f"the barrier's {action} stays in force")
-        return f"{pod}: port {PORT} {'was refused after answering' if before else 'answered after refusing'}"
 
-    def _until(self, pod: str, deadline: float, *, answers: bool, what: str) -> None:
+    def _until(self, pod: str, deadline: float, *, answers: bool) -> bool:
         while self._answers(pod, PORT) is not answers:
             if time.monotonic() >= deadline:
-                raise SetupError(f"{pod}: {what}: nothing is proven to have landed")
+                return False
             time.sleep(PAUSE)  # each try is a connection: a bounded poll
+        return True
 
     def close(self) -> None:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from conformance.sweep import new_nonce
 from conformance.topology import Ref
 from conformance.verdict import Expected, Verdict, judge
 
-__all__ = ["Asked", "Held", "Newcomer", "ask", "hold", "namespace", "newcomer"]
+__all__ = ["Asked", "Held", "Newcomer", "ask", "ask_all", "hold", "namespace", "newcomer"]
 
 IMAGE = {"image": "authz-conformance:dev", "imagePullPolicy": "IfNotPresent"}
 NAME = "newcomer"
@@ -65,10 +65,11 @@ print(json.dumps({"ended": ended, "after": time.monotonic() - begun, "answered":
 class Newcomer:
     namespace: str
     address: str
+    name: str = NAME
 
     @property
     def key(self) -> str:
-        return f"{self.namespace}/{NAME}"
+        return f"{self.namespace}/{self.name}"
 
 
 @contextmanager
@@ -89,12 +90,19 @@ def namespace(rig: Rig, name: str) -> Iterator[ObjectKey]:
 
 
 @contextmanager
-def newcomer(rig: Rig, real: str, annotations: Mapping[str, str] | None = None) -> Iterator[Newcomer]:
+def newcomer(
+    rig: Rig,
+    real: str,
+    annotations: Mapping[str, str] | None = None,
+    *,
+    name: str = NAME,
+    labels: Mapping[str, str] | None = None,
+) -> Iterator[Newcomer]:
     """A ready tcp-echo in the namespace of that real name; deleted afterwards. Raises SetupError."""
     metadata = {
-        "name": NAME,
+        "name": name,
         "namespace": real,
-        "labels": {"app": NAME},
+        "labels": {"app": NAME, **(labels or {})},
         "annotations": dict(annotations or {}),
     }
     container = {"name": CONTAINER, "command": ["tcp-echo"], **IMAGE}
@@ -104,31 +112,33 @@ def newcomer(rig: Rig, real: str, annotations: Mapping[str, str] | None = None) 
     answer.or_raise(f"create {key}")
 
     def mine(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [pod for pod in pods if pod["metadata"]["name"] == NAME and is_ready(pod)]
+        return [pod for pod in pods if pod["metadata"]["name"] == name and is_ready(pod)]
 
     deadline = time.monotonic() + rig.profile.deadlines.ready
     try:
         pods = wait_for_pods(
             rig.kube, real, done=lambda pods: bool(mine(pods)), deadline=deadline, what=f"the pod {key}"
         )
-        yield Newcomer(namespace=real, address=str(mine(pods)[0]["status"]["podIP"]))
+        yield Newcomer(namespace=real, address=str(mine(pods)[0]["status"]["podIP"]), name=name)
     finally:
         rig.kube.delete(key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One probe of a newcomer as both ends tell it. `alive`: it answers inside its own pod."""
+    """One probe of a newcomer, or of a Service of several, as both ends tell it. `alive`: all of them answer
+    inside their own pods; `pod`: the one that heard it, else the first."""
 
     line: str
     seen: Observation
     testimony: Testimony
     alive: bool
+    pod: str = NAME
 
     def verdict(self, rig: Rig, outcome: Outcome) -> Verdict:
         """The verdict, where the same way is known to have answered before."""
         expected = Expected(
-            outcome=outcome, workload=NAME, line=self.line, denials=frozenset(rig.profile.denials)
+            outcome=outcome, workload=self.pod, line=self.line, denials=frozenset(rig.profile.denials)
         )
         controls = Controls(baseline=True, bypass=self.alive)
         return judge(expected, self.seen, controls, self.testimony)
@@ -137,23 +147,57 @@ class Asked:
 def ask(rig: Rig, source: str, pod: Newcomer, port: int) -> Asked:
     """One probe by pod address, and what the pod's log has of it. What cannot be told is UNKNOWN, or a
     testimony that is not complete; or ProbeError."""
+    return ask_all(rig, source, pod.address, [port], [pod])[0]
+
+
+def ask_all(rig: Rig, source: str, host: str, ports: Sequence[int], pods: Sequence[Newcomer]) -> list[Asked]:
+    """One probe of `host` for each of `ports`, all at once, and which of the pods behind it heard it."""
     session = rig.session(Ref.parse(source))
-    nonce, marker = new_nonce(), new_nonce()
-    line = f"port {port} {nonce}"
     timeout = rig.profile.deadlines.probe
-    session.start([Request(id="0", host=pod.address, port=port, line=line, timeout=timeout)])
-    seen = session.finish()["0"]
-    alive = _say(rig, pod, port, marker)
+    nonces = [new_nonce() for _ in ports]
+    lines = [f"port {port} {nonce}" for port, nonce in zip(ports, nonces, strict=True)]
+    session.start(
+        [
+            Request(id=str(number), host=host, port=port, line=lines[number], timeout=timeout)
+            for number, port in enumerate(ports)
+        ]
+    )
+    seen = session.finish()
+    alive: dict[int, bool] = dict.fromkeys(ports, True)
+    logs: dict[str, str] = {}
+    missing: list[str] = []
+    for pod in pods:
+        markers = {port: new_nonce() for port in alive}
+        for port, marker in markers.items():
+            alive[port] = _say(rig, pod, port, marker) and alive[port]
+        logs[pod.name] = _log_with(rig, pod, markers.values()) if all(alive.values()) else ""
+        if not all(marker in logs[pod.name] for marker in markers.values()):
+            missing.append(pod.key)
+    heard = [tuple(name for name, log in logs.items() if nonce in log) for nonce in nonces]
+    return [
+        Asked(
+            line=lines[number],
+            seen=seen[str(number)],
+            testimony=Testimony(
+                seen_in=heard[number],
+                complete=not missing,
+                why=f"the marker was not found in the log of {', '.join(missing)}" if missing else "",
+            ),
+            alive=alive[port],
+            pod=heard[number][0] if heard[number] else pods[0].name,
+        )
+        for number, port in enumerate(ports)
+    ]
+
+
+def _log_with(rig: Rig, pod: Newcomer, markers: Iterable[str]) -> str:
+    """The pod's log, once it has the markers or the deadline is over."""
+    wanted = list(markers)
     deadline = time.monotonic() + rig.profile.deadlines.testimony
     log = ""
-    while alive and marker not in log and time.monotonic() < deadline:
-        log = read_log(rig.kube, namespace=pod.namespace, pod=NAME, container=CONTAINER)
-    testimony = Testimony(
-        seen_in=(NAME,) if nonce in log else (),
-        complete=marker in log,
-        why="" if marker in log else f"the marker was not found in the log of {pod.key}",
-    )
-    return Asked(line=line, seen=seen, testimony=testimony, alive=alive)
+    while not all(marker in log for marker in wanted) and time.monotonic() < deadline:
+        log = read_log(rig.kube, namespace=pod.namespace, pod=pod.name, container=CONTAINER)
+    return log
 
 
 def _say(rig: Rig, pod: Newcomer, port: int, line: str) -> bool:
@@ -161,7 +205,7 @@ def _say(rig: Rig, pod: Newcomer, port: int, line: str) -> bool:
     stream = open_exec(
         rig.kube,
         namespace=pod.namespace,
-        pod=NAME,
+        pod=pod.name,
         container=CONTAINER,
         command=("python3", "-c", SAY, str(port), line),
         what=f"a probe inside {pod.key}",

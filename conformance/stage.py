@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from conformance.barrier import Barrier, EnforcerStatus
 from conformance.barrier_istio import ConfigDump, pilot_agent
-from conformance.barrier_ztunnel import ZtunnelPort, from_pod
+from conformance.barrier_ztunnel import BACKEND, ZtunnelPort, from_pod
 from conformance.cluster.exec import open_exec
 from conformance.cluster.existing import connect, read_environment
 from conformance.cluster.install import (
@@ -224,7 +224,13 @@ def open_barrier(kube: Kube, profile: Profile, pods: Mapping[Ref, Pod]) -> Barri
     """What proves that a change has landed; the profile names it. Raises SetupError."""
     if profile.barrier == CONFIG_DUMP:
         dump = pilot_agent(kube, profile.sidecar_container)
-        return ConfigDump(kube, dump=dump, awaited_kinds=profile.awaited_kinds)
+        return ConfigDump(
+            kube,
+            dump=dump,
+            awaited_kinds=profile.awaited_kinds,
+            # Asked anew each time: pods are replaced.
+            neighbours=lambda: [pod.key for pod in pods.values() if pod.sidecar],
+        )
     if profile.barrier == ZTUNNEL_PORT:
         client = pods[TRIES_PORTS]
         answers = from_pod(
@@ -234,7 +240,14 @@ def open_barrier(kube: Kube, profile: Profile, pods: Mapping[Ref, Pod]) -> Barri
             container=TRIES_PORTS.name,
             timeout=profile.deadlines.probe,
         )
-        return ZtunnelPort(kube, answers=answers, awaited_kinds=profile.awaited_kinds)
+        return ZtunnelPort(
+            kube,
+            answers=answers,
+            awaited_kinds=profile.awaited_kinds,
+            neighbours=lambda: [
+                pod.key for ref, pod in pods.items() if ref.name == BACKEND and WORKLOADS[ref].injected
+            ],
+        )
     return open_status(kube, profile)
 
 

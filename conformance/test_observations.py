@@ -78,13 +78,44 @@ def test_upstream_dialled_first(act: Act) -> None:
 @pytest.mark.requirements("LIFE-07", "LIFE-08")
 def test_established_connections(act: Act) -> None:
     """What becomes of open connections when a policy changes, of forbidden and of allowed ones"""
+    drain = act.rig.profile.drain_seconds
+    forbidden, allowed, _ = held_over_a_change(act, limit=drain * 2 + 2)
+    act.observe(
+        "LIFE-07",
+        severity="medium",
+        seen=f"an open connection that a new policy forbids {forbidden} (declared drain time: {drain:g} s)",
+    )
+    act.observe(
+        "LIFE-08",
+        severity="low",
+        seen=f"an open connection that the new policy allows {allowed}",
+    )
+
+
+@pytest.mark.requirements("AMB-05", features=["ztunnel"])
+def test_established_connections_in_ambient(act: Act) -> None:
+    """Whether ztunnel ends open connections that a new policy forbids, and those that it allows"""
+    deadlines = act.rig.profile.deadlines
+    # Held until the policy is proven to have landed, however long that takes.
+    forbidden, allowed, outlived = held_over_a_change(act, limit=deadlines.barrier + deadlines.converge)
+    if outlived is None:
+        act.doubt("the connections were not held until the policy had landed")
+    act.observe(
+        "AMB-05",
+        severity="medium" if outlived else "low",
+        seen=f"an open connection that a new policy forbids {forbidden}; one that it allows {allowed}",
+    )
+
+
+def held_over_a_change(act: Act, *, limit: float) -> tuple[str, str, bool | None]:
+    """What became of an open connection that a new policy forbids, and of one that it allows, both held for
+    `limit` seconds, in words; and whether the forbidden one lived on once the policy had landed, None = it
+    was not held that long."""
     table = [
         row("sleep.foo", "tcp-echo.foo", 9000, outcome="succeeded"),
         row("sleep.foo", "tcp-echo.foo", 9001, outcome="rejected"),
     ]
     act.begin(table)
-    drain = act.rig.profile.drain_seconds
-    limit = drain * 2 + 2
     with (
         hold(act.rig, "sleep.foo", "tcp-echo.foo", 9000, line="allowed", limit=limit) as allowed,
         hold(act.rig, "sleep.foo", "tcp-echo.foo", 9001, line="forbidden", limit=limit) as forbidden,
@@ -94,7 +125,9 @@ def test_established_connections(act: Act) -> None:
         act.apply(policy("only-9000", {"rules": [{"to": [{"operation": {"ports": ["9000"]}}]}]}))
         applied = time.monotonic()
         act.expect(table, what="9001 is forbidden from now on")
-        told = []
+        landed = time.monotonic()
+        told: list[str] = []
+        outlived: bool | None = None
         for held in (forbidden, allowed):
             ended, after, answered = held.end()
             since = applied - held.since
@@ -102,16 +135,9 @@ def test_established_connections(act: Act) -> None:
                 f"was cut ({ended}) {after - since:.1f} s" if ended else f"still lived {after - since:.1f} s"
             )
             told.append(f"{how} after it, and was answered until {answered - since:.1f} s after it")
-    act.observe(
-        "LIFE-07",
-        severity="medium",
-        seen=f"an open connection that a new policy forbids {told[0]} (declared drain time: {drain:g} s)",
-    )
-    act.observe(
-        "LIFE-08",
-        severity="low",
-        seen=f"an open connection that the new policy allows {told[1]}",
-    )
+            if held is forbidden and (ended or after >= landed - held.since):
+                outlived = not ended
+    return told[0], told[1], outlived
 
 
 @pytest.mark.requirements("SCOPE-10")

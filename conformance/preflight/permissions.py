@@ -64,6 +64,9 @@ def needs(ground: Ground) -> list[Need]:
     for resource in ("authorizationpolicies", "peerauthentications"):
         add(POLICY, ISTIO, resource, ours)
         add(("list",), ISTIO, resource, root)
+    if "routing" in ground.profile.features:
+        for resource in ("virtualservices", "destinationrules"):
+            add(POLICY, "networking.istio.io", resource, ours)
     for api_version, kind, resource in TOLD:
         if ground.kube.serves(api_version, kind):
             add(("list",), api_version.partition("/")[0], resource, [*root, *ours])

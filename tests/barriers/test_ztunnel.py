@@ -8,7 +8,7 @@ import pytest
 
 from conformance.barrier import Changes
 from conformance.barrier_ztunnel import ZtunnelPort
-from conformance.cluster.kube import Kube
+from conformance.cluster.kube import Answer, Kube, ObjectKey
 from tests.barriers.test_istio import Api
 
 POD = "foo/tcp-echo-1"
@@ -51,9 +51,73 @@ def test_the_port_is_turned(standing: bool, action: str, said: str) -> None:
     assert [document["spec"]["action"] for document in mesh.written] == [action]
 
 
-@pytest.mark.parametrize(
-    "mesh", [Mesh(standing=True, deaf=10**9), Mesh(standing=False, denies_all=True)], ids=["deaf", "denied"]
-)
-def test_a_port_that_does_not_turn_proves_nothing(mesh: Mesh) -> None:
-    landed, detail = wait(mesh, timeout=0.2)
+def test_a_port_that_does_not_turn_proves_nothing() -> None:
+    landed, detail = wait(Mesh(standing=True, deaf=10**9), timeout=0.2)
+    assert (landed, "DENY on port 9009 has no effect: nothing is proven" in detail) == (False, True)
+    landed, detail = wait(Mesh(standing=False, denies_all=True), timeout=0.2)
+    assert (landed, "no other backend is on its node: nothing is proven" in detail) == (False, True)
+
+
+OTHER = "bar/tcp-echo-1"
+
+
+class Denied(Api):
+    """foo denies everything; `deaf`: neighbours are not obeyed either, `nodes`: where the two run."""
+
+    def __init__(
+        self, *, nodes: tuple[str, str] = ("n1", "n1"), deaf: bool = False, late: bool = False
+    ) -> None:
+        super().__init__()
+        self.nodes = dict(zip(("foo", "bar"), nodes, strict=True))
+        self.deaf = deaf
+        self.open = late  # the DENY of everything comes with our first policy
+
+    def get(self, key: ObjectKey) -> Answer:
+        return Answer(code=200, body={"spec": {"nodeName": self.nodes[key.namespace]}})
+
+    def answers(self, pod: str, port: int) -> bool:
+        if pod == POD:
+            self.open = self.open and not self.policies
+            return self.open
+        mine = [item for item in self.policies.values() if item["metadata"]["namespace"] == "bar"]
+        return self.deaf or not any(item["spec"]["action"] == "DENY" for item in mine)
+
+
+def wait_beside(mesh: Denied) -> tuple[bool, str]:
+    barrier = ZtunnelPort(
+        cast("Kube", mesh),
+        answers=mesh.answers,
+        awaited_kinds=("AuthorizationPolicy",),
+        neighbours=lambda: [POD, OTHER],
+    )
+    waited = barrier.wait(Changes(), pods=[POD], timeout=0.4)
+    assert mesh.policies == {}
+    return waited.landed, waited.detail
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["denied before", "denied meanwhile"])
+def test_under_a_deny_of_everything_a_neighbour_on_the_same_node_tells(late: bool) -> None:
+    mesh = Denied(late=late)
+    landed, detail = wait_beside(mesh)
+    assert landed, detail
+    assert f"is refused, allowed or not; that of {OTHER} on the same node turned" in detail
+    # The neighbour's policy is the last one: who obeys it has the ALLOW for the port that stays refused.
+    written = [(item["metadata"]["namespace"], item["spec"]["action"]) for item in mesh.written]
+    assert written[-2:] == [("foo", "ALLOW"), ("bar", "DENY")]
+
+
+@pytest.mark.parametrize("mesh", [Denied(nodes=("n1", "n2")), Denied(deaf=True)], ids=["elsewhere", "deaf"])
+def test_a_neighbour_on_another_node_or_a_deaf_one_proves_nothing(mesh: Denied) -> None:
+    landed, detail = wait_beside(mesh)
     assert (landed, "nothing is proven to have landed" in detail) == (False, True)
+
+
+def test_what_has_no_sign_of_its_own_is_said_to_have_none() -> None:
+    mesh = Mesh(standing=True)
+    key = mesh.key(
+        {"apiVersion": "v1", "kind": "PeerAuthentication", "metadata": {"name": "strict", "namespace": "foo"}}
+    )
+    barrier = ZtunnelPort(cast("Kube", mesh), answers=mesh.answers, awaited_kinds=("PeerAuthentication",))
+    waited = barrier.wait(Changes(written={key: "7"}), pods=[POD], timeout=60)
+    assert waited.landed
+    assert waited.detail.endswith("; PeerAuthentication by its effect alone")

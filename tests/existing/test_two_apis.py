@@ -27,7 +27,13 @@ from tests.existing.syncer import syncing
 from tests.existing.test_ownership import nothing_is_left
 from tests.processes import wait_until
 
-CASES = ("doc/02-allow-port-9000", "doc/13-delete-restores", "scope/04-changed-labels")
+CASES = (
+    "doc/02-allow-port-9000",
+    "doc/13-delete-restores",
+    "scope/04-changed-labels",
+    # The syncer brings policies first: the policy of the barrier says nothing of these.
+    "plain/04-selector",
+)
 AGENT = (
     "import sys, urllib.request as r; "
     "sys.stdout.write(r.urlopen('http://127.0.0.1:15000/' + sys.argv[1]).read().decode())"

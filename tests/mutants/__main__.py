@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.suite import Outcome, manifests_with, run_suite, suite_with
-from tests.mutants.table import BROKEN, IMPLIED, NOT_YET, Broken
+from tests.mutants.table import BROKEN, ELSEWHERE, IMPLIED, Broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"requirements  {len({row.requirement for result in results for row in result.killed})} broken")
     implied = ", ".join(f"{row.requirement} by {row.by}" for row in IMPLIED)
     print(f"implied       {len(IMPLIED)}: {implied}")
-    print(f"not yet       {len(NOT_YET)}: {', '.join(NOT_YET)}")
+    print(f"elsewhere     {len(ELSEWHERE)}: {', '.join(ELSEWHERE)}")
     return 1 if survivors or not results else 0
 
 

@@ -1,7 +1,7 @@
 """Which mutant breaks which requirement, and which scenarios must notice.
 
 Every core and extended requirement that a sidecar mesh can keep stands here: with mutants, as implied by
-another one, or as not yet broken.
+another one, or with the reason why nothing here can break it.
 """
 
 from __future__ import annotations
@@ -257,10 +257,13 @@ IMPLIED: tuple[Implied, ...] = (
     Implied(requirement="VALID-14", by="DRY-06", reason="the same sentence in the catalogue's other chapter"),
 )
 
-NOT_YET: Mapping[str, str] = dict.fromkeys(
-    (*("DOC-17", "PLAIN-06"),),
-    "not yet",
+ROUTING = (
+    "the bundled enforcer reads no VirtualService and no DestinationRule, so that there is none to break"
 )
 
-ELSEWHERE = ("AMB",)
-"""Groups that speak of another data plane than the bundled one."""
+ELSEWHERE: Mapping[str, str] = {
+    "AMB": "it speaks of ztunnel, which is not the bundled data plane",
+    "DOC-17": ROUTING,
+    "PLAIN-06": ROUTING,
+}
+"""Requirements, and whole groups of them, that no mutant of the bundled enforcer can break, and why."""
