@@ -193,7 +193,10 @@ def _strip(steps: Sequence[StepView], case: Line) -> tuple[tuple[str, bool, str]
     found = []
     for step in steps:
         for row in looks(step.table):
-            found.append((row.look, True, f"{row.path}: expected {row.expected}, {row.observed}"))
+            # A failure that somebody answers for is no alarm in the run's overview; the case's table has it.
+            excused = row.look == "failed" and case["status"] == "known-deviation"
+            look = "known-deviation" if excused else row.look
+            found.append((look, True, f"{row.path}: expected {row.expected}, {row.observed}"))
         if not step.rows and step.line["api"]:
             status = step.line["status"]
             look = "api" if status == "passed" else status

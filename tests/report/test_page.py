@@ -194,6 +194,14 @@ def test_the_exceptions_register_has_who_answers_and_what_must_go() -> None:
     assert "every case of it passes" in text
 
 
+def test_an_excused_failure_is_no_alarm_in_the_heat_map() -> None:
+    for status, look in (("failed", "failed"), ("known-deviation", "known-deviation")):
+        case = lines.case("g/a", "failed", failure="over-blocking") | {"status": status}
+        case["steps"][0]["probes"][0] |= {"status": "failed"}
+        heat = page(samples.record(case)).partition("class=strips>")[2].partition("</a>")[0]
+        assert f"<i class={look}>" in heat
+
+
 def test_a_run_over_its_budget_says_so_first() -> None:
     budgets = {"time_to_enforce_p95": 10.0, "time_to_recover_max": 9.0}
     profile = lines.header()["profile"] | {"budgets": budgets}
