@@ -170,7 +170,11 @@ def _step(step: Line, first: int, oracle: Mapping[tuple[Any, ...], Said]) -> Ste
 def _control(name: str, control: Line) -> Control:
     count, rounds = len(control["probes"]), control["rounds"]
     what = "port" if name == "bypass" else "path"
-    said = f"every {what} answered" if control["held"] else f"not every {what} answered"
+    kinds = {probe["kind"] if "kind" in probe else probe["observed"]["kind"] for probe in control["probes"]}
+    answered = kinds == {"answered"}
+    said = f"every {what} answered" if control["held"] or answered else f"not every {what} answered"
+    # The answer came, and the log of who must have given it does not have it.
+    said += ", but the servers' logs do not say the same" if answered and not control["held"] else ""
     said += " from inside its own pod" if name == "bypass" else ""
     unit = "step" if name == "bypass" else "round"
     text = f"{said} ({many(count, what)}, {many(rounds, unit)})"

@@ -194,6 +194,18 @@ def test_the_exceptions_register_has_who_answers_and_what_must_go() -> None:
     assert "every case of it passes" in text
 
 
+def test_a_control_that_did_not_hold_says_why() -> None:
+    case = lines.case("g/a", "inconclusive", reason="in the log of nobody")
+    case["controls"]["baseline"] |= {"held": False}
+    for kind, said in (
+        ("answered", "every path answered, but the servers' logs do not say the same"),
+        ("closed", "not every path answered"),
+    ):
+        case["controls"]["baseline"]["probes"][0]["observed"] |= {"kind": kind}
+        text = Elements(page(samples.record(case))).flat()
+        assert f"baseline did not hold: {said} (1 path, 1 round)" in text
+
+
 def test_an_excused_failure_is_no_alarm_in_the_heat_map() -> None:
     for status, look in (("failed", "failed"), ("known-deviation", "known-deviation")):
         case = lines.case("g/a", "failed", failure="over-blocking") | {"status": status}
