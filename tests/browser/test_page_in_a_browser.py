@@ -183,6 +183,9 @@ def test_headings_tables_and_controls_have_names(big: Path, view: Opener) -> Non
         "[...document.querySelectorAll(':not(thead) > tr > th:not([scope]), table:not(:has(th))')].length"
     )
     assert page.evaluate(unnamed) == 0
+    assert (
+        page.evaluate("[...document.querySelectorAll('table')].filter(table => !table.caption).length") == 0
+    )
     for role in ("searchbox", "combobox", "button"):
         found = page.get_by_role(role)
         assert found.count() > 0
