@@ -182,6 +182,7 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
     astray = _astray(rig, result.last)
     if missing or astray:
+        notes.controls["baseline"]["held"] = False
         said = "; ".join([f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4]] + astray[:4])
         reason = f"the baseline does not hold, so nothing can be concluded: {said}"
         notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))

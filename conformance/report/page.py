@@ -29,6 +29,7 @@ from conformance.report.case_view import (
     many,
     milliseconds,
 )
+from conformance.report.compact import compact
 from conformance.report.controls import Mapped
 from conformance.report.distribution import budgets_kept, distribution, slowest
 from conformance.report.figures import (
@@ -89,6 +90,11 @@ def _marked(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped
 
 
+def _logical(text: str, run: str) -> str:
+    """Names of objects with the namespace as the scenario calls it: foo/web of foo-<run>-uno/web."""
+    return re.sub(rf"(?<![\w.-])(?<!ns/)([a-z][a-z0-9]*)-{re.escape(run)}-[a-z0-9]+(?=/)", r"\1", text)
+
+
 @cache
 def environment() -> Environment:
     found = Environment(
@@ -107,6 +113,8 @@ def environment() -> Environment:
         "many": many,
         "inline": lambda value: json.dumps(value, ensure_ascii=False),
         "marked": _marked,
+        "logical": _logical,
+        "compact": compact,
         "sentence": lambda text: text[:1].upper() + text[1:],
     }
     found.globals |= {"SIGNS": SIGNS, "STATUSES": STATUSES, "LEVELS": LEVELS, "SEVERITIES": SEVERITIES}

@@ -10,23 +10,23 @@ from typing import Any
 __all__ = ["Drawing", "timeline"]
 
 Line = Mapping[str, Any]
-WIDTH = 640.0  # of the drawing, in its own units
-GAP = 40.0  # stands for the time between the last look and the deletion, which is not drawn to scale
+WIDTH = 640  # of the drawing, in its own units, about a pixel each
+GAP = 40  # stands for the time between the last look and the deletion, which is not drawn to scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """`bars`: class to SVG path; `marks`: (class, x); all x in 0..WIDTH. The times stand beside it."""
+    """`bars`: what came at its end to SVG path; `marks`: (what, x); all x in 0..WIDTH. The times stand
+    beside it."""
 
-    width: float
+    width: int
     bars: Mapping[str, str]
-    marks: tuple[tuple[str, float], ...]
-    steps: tuple[tuple[int, float], ...]
-    cut: float | None
+    marks: tuple[tuple[str, int], ...]
+    steps: tuple[tuple[int, int], ...]
 
 
-def _bar(bars: dict[str, str], kind: str, start: float, end: float) -> None:
-    bars[kind] = f"{bars.get(kind, '')}M{start:g} 20H{max(end, start + 0.5):g}"
+def _bar(bars: dict[str, str], kind: str, start: int, end: int) -> None:
+    bars[kind] = f"{bars.get(kind, '')}M{start} 20H{max(end, start + 1)}"
 
 
 def timeline(case: Line) -> Drawing | None:
@@ -49,26 +49,23 @@ def timeline(case: Line) -> Drawing | None:
     room = WIDTH - 16 - (GAP if recovered is not None else 0)
     scale = room / ((end + tail) or 1)
     bars: dict[str, str] = {}
-    marks: list[tuple[str, float]] = []
-    steps: list[tuple[int, float]] = []
+    marks: list[tuple[str, int]] = []
+    steps: list[tuple[int, int]] = []
     for number, found in events:
-        places = [(name, round(8 + at * scale, 1), at) for name, at in found]
+        places = [(name, round(8 + at * scale), at) for name, at in found]
         if not steps or places[0][1] - steps[-1][1] >= 12:
             steps.append((number, places[0][1]))
         for before, after in pairwise(places):
-            _bar(bars, f"to-{after[0]}", before[1], after[1])
+            _bar(bars, after[0], before[1], after[1])
         marks += [(name, x) for name, x, _ in places]
-    cut = None
     if recovered is not None:
-        cut = round(8 + end * scale + GAP / 2, 1)
-        deleted = round(8 + end * scale + GAP, 1)
-        back = round(deleted + tail * scale, 1)
-        _bar(bars, "to-recovered", deleted, back)
+        deleted = round(8 + end * scale + GAP)
+        back = round(deleted + tail * scale)
+        _bar(bars, "recovered", deleted, back)
         marks += [("deleted", deleted), ("recovered", back)]
     return Drawing(
         width=WIDTH,
         bars=bars,
         marks=tuple(marks),
         steps=tuple(steps),
-        cut=cut,
     )

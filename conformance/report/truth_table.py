@@ -26,9 +26,10 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathRow:
-    """Consecutive rounds of one path with the same result. `rounds`: (round, milliseconds, nonce)."""
+    """Consecutive rounds of one path with the same result. `number`: of the row in its case, from 0.
+    `rounds`: (round, milliseconds, nonce)."""
 
-    anchor: str
+    number: int
     source: str
     target: str
     port: int
@@ -59,7 +60,7 @@ class PathRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """`rows`: anchors of the path's rows, the telling one first."""
+    """`row`: the telling one of the path's; `mixed`: it has others."""
 
     row: PathRow
     mixed: bool
@@ -93,12 +94,12 @@ def _same(probe: Line) -> tuple[Any, ...]:
     return (*fields, _without_nonce(probe), _testimony(probe))
 
 
-def _row(group: Sequence[Line], anchor: str, oracle: Said) -> PathRow:
+def _row(group: Sequence[Line], number: int, oracle: Said) -> PathRow:
     probe = group[0]
     mesh = dict.fromkeys(entry["described"] for one in group for entry in one.get("attribution") or ())
     status = str(probe.get("status") or "inconclusive")
     return PathRow(
-        anchor=anchor,
+        number=number,
         source=probe["from"],
         target=probe["to"],
         port=probe["port"],
@@ -118,9 +119,9 @@ def _row(group: Sequence[Line], anchor: str, oracle: Said) -> PathRow:
 
 
 def path_rows(
-    probes: Sequence[Line], prefix: str, oracle: Mapping[tuple[Any, ...], Said] | None = None
+    probes: Sequence[Line], first: int, oracle: Mapping[tuple[Any, ...], Said] | None = None
 ) -> list[PathRow]:
-    """Every probe, path by path; rounds that went alike share a row. `prefix` makes anchors unique;
+    """Every probe, path by path; rounds that went alike share a row. `first`: the number of the first row;
     `oracle`: what it says of this step's paths."""
     paths: dict[tuple[Any, ...], list[Line]] = {}
     for probe in probes:
@@ -131,10 +132,10 @@ def path_rows(
         group: list[Line] = []
         for probe in sorted(found, key=lambda one: int(one["round"])):
             if group and _same(probe) != _same(group[0]):
-                rows.append(_row(group, f"{prefix}-{len(rows)}", said))
+                rows.append(_row(group, first + len(rows), said))
                 group = []
             group.append(probe)
-        rows.append(_row(group, f"{prefix}-{len(rows)}", said))
+        rows.append(_row(group, first + len(rows), said))
     return rows
 
 

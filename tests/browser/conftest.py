@@ -6,6 +6,7 @@ Screenshots are left in reports/screenshots/.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -43,6 +44,18 @@ def chromium() -> str:
             pytest.fail(said)
         pytest.skip(said)
     return found
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The accessibility checker axe-core as a script: of the file that AXE_CORE names, or of the package
+    axe-playwright-python."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    bundled = Path(package.origin).parent / "axe.min.js" if package and package.origin else None
+    file = Path(os.environ["AXE_CORE"]) if os.environ.get("AXE_CORE") else bundled
+    if file is None or not file.is_file():
+        pytest.skip("no axe-core was found (AXE_CORE=axe.min.js, or pip install axe-playwright-python)")
+    return file.read_text(encoding="utf-8")
 
 
 # Not for the session: Playwright keeps an event loop running, in which no other test could start its own.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from conformance.record import exit_code
 from tests import lines
 
 Line = dict[str, Any]
+SAMPLE = Path(__file__).parent.parent.parent / "docs" / "sample-report" / "record.jsonl.gz"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&]]>--> {{ 7*7 }}"
 
 
@@ -59,6 +62,31 @@ def many(count: int, paths: int, rounds: int = 3) -> list[Line]:
         ]
         cases.append(case)
     return record(*cases)
+
+
+def grown(count: int, probes: int) -> list[Line]:
+    """A real run, the published sample, with cases of it again until there are `count` cases and `probes`
+    probes of policies."""
+    packed = gzip.decompress(SAMPLE.read_bytes()).decode("utf-8")
+    header, *cases, footer = map(json.loads, packed.splitlines())
+    wanted = [case for case in cases if _probes(case)]
+    for number, case in enumerate(islice(cycle(wanted), max(0, count - len(cases)))):
+        cases.append(case | {"id": f"again/{number:05d}-{case['id'].partition('/')[2]}"})
+    # What is still missing goes into further paths of the cases at the end.
+    missing = probes - sum(map(_probes, cases))
+    for case in reversed(cases):
+        if missing <= 0:
+            break
+        case["steps"] = copy.deepcopy(case["steps"])
+        for step in case["steps"]:
+            paths = [probe | {"port": probe["port"] + 100} for probe in step["probes"]][: max(0, missing)]
+            step["probes"] += paths
+            missing -= len(paths)
+    return [header | {"planned": [case["id"] for case in cases]}, *cases, footer]
+
+
+def _probes(case: Line) -> int:
+    return sum(len(step["probes"]) for step in case["steps"])
 
 
 def hostile() -> list[Line]:

@@ -60,7 +60,7 @@ def test_the_page_shows_the_trend(tmp_path: Path) -> None:
     for number in (1, 2):
         content = samples.record(lines.case("g/a"), run=f"r{number}", started=float(number))
         write_reports(samples.write(tmp_path / f"r{number}", content))
-    assert 'id="history"' not in (tmp_path / "r1" / "index.html").read_text()
+    assert "id=history" not in (tmp_path / "r1" / "index.html").read_text()
     page = (tmp_path / "r2" / "index.html").read_text()
-    assert 'id="history"' in page
-    assert '<th scope="row">r1' in page
+    assert "id=history" in page
+    assert "<th scope=row>r1" in page

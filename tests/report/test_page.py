@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.findings import finding
+from conformance.report.compact import compact
 from conformance.report.page import index_html
 from tests import lines
 from tests.report import samples
@@ -22,8 +23,12 @@ def page(content: list[samples.Line], **given: Any) -> str:
     return index_html(content, fingerprint=FINGERPRINT, **given)
 
 
+INLINE = ("a", "b", "code", "i", "q", "small", "span")
+
+
 class Elements(HTMLParser):
-    """Every element with its attributes, and the text outside of style and script."""
+    """Every element with its attributes, and the text outside of style and script; what is no part of a line
+    stands apart, as readers see it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -35,6 +40,7 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, {name: value or "" for name, value in attrs}))
         self._inside = tag if tag in ("style", "script") else ""
+        self.text += "" if tag in INLINE else " "
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = ""
@@ -103,11 +109,11 @@ def test_what_an_auditor_asks_for_is_there() -> None:
         "is reported as a finding, not judged",
         "python -m conformance run --cluster embedded --profile mine.yaml --level core",
         f"SHA-256 {FINGERPRINT}",
-        "OrganizationÖrg",
+        "Organization Örg",
         "port 9001 is rejected",
         "routing: not read",
         "a banner",
-        "probe2 s",
+        "probe 2 s",
         "sleep.foo → tcp-echo.foo:9001",
         "closed (FIN) after its first byte was sent",
         "denied, matched no policy",
@@ -163,7 +169,7 @@ def test_a_finding_is_told_once_with_what_to_do() -> None:
     assert text.count(found["advice"]) == 1
     assert found["why"] in text
     assert "Findings 1 1 medium" in text
-    assert "Cases g/a, g/b" in text.replace("Casesg/a", "Cases g/a")
+    assert "Cases g/a, g/b" in text
 
 
 def test_the_exceptions_register_has_who_answers_and_what_must_go() -> None:
@@ -188,6 +194,26 @@ def test_the_exceptions_register_has_who_answers_and_what_must_go() -> None:
     assert "every case of it passes" in text
 
 
+def test_a_control_that_did_not_hold_says_why() -> None:
+    case = lines.case("g/a", "inconclusive", reason="in the log of nobody")
+    case["controls"]["baseline"] |= {"held": False}
+    for kind, said in (
+        ("answered", "every path answered, but the servers' logs do not say the same"),
+        ("closed", "not every path answered"),
+    ):
+        case["controls"]["baseline"]["probes"][0]["observed"] |= {"kind": kind}
+        text = Elements(page(samples.record(case))).flat()
+        assert f"baseline did not hold: {said} (1 path, 1 round)" in text
+
+
+def test_an_excused_failure_is_no_alarm_in_the_heat_map() -> None:
+    for status, look in (("failed", "failed"), ("known-deviation", "known-deviation")):
+        case = lines.case("g/a", "failed", failure="over-blocking") | {"status": status}
+        case["steps"][0]["probes"][0] |= {"status": "failed"}
+        heat = page(samples.record(case)).partition("class=strips>")[2].partition("</a>")[0]
+        assert f"<i class={look}>" in heat
+
+
 def test_a_run_over_its_budget_says_so_first() -> None:
     budgets = {"time_to_enforce_p95": 10.0, "time_to_recover_max": 9.0}
     profile = lines.header()["profile"] | {"budgets": budgets}
@@ -198,8 +224,8 @@ def test_a_run_over_its_budget_says_so_first() -> None:
     text = Elements(page(content)).flat()
     assert "What ran holds, but 1 time was over budget" in text
     assert "measured 20 ms, the budget is 10 ms" in text
-    assert re.search("time to enforce, p95 ?10 ms ?20 ms ?✗ over", text)
-    assert re.search("time to recover, max ?9 ms ?. ?not measured", text)
+    assert re.search("time to enforce, p95 10 ms 20 ms over", text)
+    assert re.search("time to recover, max 9 ms . not measured", text)
 
 
 def test_how_it_is_known_who_decided_is_told() -> None:
@@ -322,7 +348,6 @@ def test_anchors_are_unique_and_every_link_has_its_target() -> None:
     assert sorted(names) == sorted(set(names))
     links = [a["href"][1:] for tag, a in elements if tag in ("a", "use") and a["href"].startswith("#")]
     assert set(links) <= set(names)
-    assert {a["data-r"] for _, a in elements if "data-r" in a} <= set(names)
 
 
 def test_ten_thousand_cases_still_make_a_page_that_opens() -> None:
@@ -334,9 +359,28 @@ def test_ten_thousand_cases_still_make_a_page_that_opens() -> None:
     assert len(text) < 16_000_000
     assert "leaves out the probes of 9,999 cases that passed" in text
     assert "applied at 1 ms" in text  # of the failed one, in full
-    assert text.count('<details class="case"') == 10_000
+    assert text.count("<details class=case") == 10_000
 
 
 def test_three_hundred_cases_with_five_thousand_probes_are_three_megabytes_at_most() -> None:
-    content = samples.many(300, 6)  # 5,400 probes
-    assert len(page(content).encode()) <= 3_000_000
+    content = samples.grown(300, 5_000)
+    probes = [probe for case in content[1:-1] for step in case["steps"] for probe in step["probes"]]
+    assert (len(content) - 2, len(probes)) == (300, 5_000)
+    text = page(content)
+    print(f"\n{len(text.encode()):,} bytes")
+    assert len(text.encode()) <= 2_600_000  # 2,390,000 today: room for what cases have yet to say
+    missing = [probe["nonce"] for probe in probes if probe["nonce"] not in text]
+    assert missing == []
+
+
+def test_a_page_in_fewer_bytes_is_the_same_document() -> None:
+    given = '<ul class="a b" id="x">\n  <li>1 &lt;p class=&#34;c&#34;&gt;</li>\n<li>it&#39;s</li></ul>'
+    assert compact(given) == '<ul class="a b" id=x><li>1 &lt;p class="c"&gt;<li>it\'s</ul>'
+    # What a value or a policy says stays as it is.
+    for same in (
+        '<i title="&#34; y=&#34;z">',
+        '<a href="x/"/>',
+        '<a title=" on=1" id="">',
+        '<pre>\n<b id="p">\n</pre>',
+    ):
+        assert compact(same) == same

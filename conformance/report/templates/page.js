@@ -16,8 +16,16 @@
   form.hidden = false;
   all(".tools").forEach(item => { item.hidden = false; });
   const cases = all("details.case"), rows = all("tr.req");
-  const strips = new Map(all("a.strip").map(item => [item.getAttribute("href").slice(1), item]));
+  const strips = new Map(all(".strips>a").map(item => [item.getAttribute("href").slice(1), item]));
+  const cited = new Map(rows.map(row => [row, all("a[href^='#case-']", row).map(item => item.getAttribute("href").slice(1))]));
+  const holders = all(".casegroup, .heatrow, .trace tbody").map(item => [item, all("details.case, .strips>a, tr.req", item)]);
   const none = document.getElementById("none");
+  const out = new Set();
+  function mark(item, kept) {
+    if (kept !== out.has(item)) return;
+    if (kept) out.delete(item); else out.add(item);
+    item.classList.toggle("out", !kept);
+  }
   let texts = null;
   function read() {
     if (!texts) texts = new Map(cases.concat(rows).map(item => [item, item.textContent.toLowerCase()]));
@@ -35,21 +43,18 @@
       const kept = (!status || data.status === status) && (!level || data.level === level) &&
         (!group || data.group === group) && says(item);
       if (kept) shown.add(item.id);
-      item.classList.toggle("out", !kept);
+      mark(item, kept);
       const strip = strips.get(item.id);
-      if (strip) strip.classList.toggle("out", !kept);
+      if (strip) mark(strip, kept);
     }
     const narrowed = wanted.length || status || level || group;
     let requirements = 0;
     for (const row of rows) {
-      const cited = row.dataset.cases.trim().split(" ");
-      const kept = !narrowed || (wanted.length && !status && !level && !group && says(row)) || cited.some(id => shown.has(id));
+      const kept = !narrowed || (wanted.length && !status && !level && !group && says(row)) || cited.get(row).some(id => shown.has(id));
       if (kept) requirements += 1;
-      row.classList.toggle("out", !kept);
+      mark(row, kept);
     }
-    for (const holder of all(".casegroup, .heatrow, .trace tbody")) {
-      holder.classList.toggle("out", !holder.querySelector("details.case:not(.out), a.strip:not(.out), tr.req:not(.out)"));
-    }
+    for (const [holder, held] of holders) mark(holder, held.some(item => !out.has(item)));
     none.hidden = shown.size > 0;
     form.shown.value = narrowed ? shown.size + " of " + cases.length + " cases, " + requirements + " of " + rows.length + " requirements" : "";
   }
@@ -78,12 +83,19 @@
   // Pointing at a cell, tapping it or reaching it by keyboard shows its probes.
   const tip = document.getElementById("tip");
   let held = null;
+  // A cell of a truth table knows its row's number; one of the heat map is the cell at its place in its case's tables.
+  function rowOf(cell) {
+    const box = cell.closest(".strips>a");
+    const item = box ? document.getElementById(box.getAttribute("href").slice(1)) : cell.closest("details.case");
+    if (box) cell = all(".matrix button", item)[all("i:not([data-w])", box).indexOf(cell)];
+    return cell && all(".probes tbody tr:not(.step)", item)[cell.dataset.r];
+  }
   function tell(cell) {
     tip.textContent = "";
     if (cell.dataset.w) {
       tip.textContent = cell.dataset.w;
     } else {
-      const row = document.getElementById(cell.dataset.r);
+      const row = rowOf(cell);
       if (!row) return;
       const names = all("thead th", row.closest("table")).map(item => item.textContent);
       const list = document.createElement("dl");
@@ -102,7 +114,7 @@
     tip.style.top = (below + tip.offsetHeight > innerHeight && above > 0 ? above : below) + "px";
   }
   function hush() { tip.hidden = true; held = null; }
-  const cellOf = event => event.target.closest && event.target.closest("[data-r], [data-w]");
+  const cellOf = event => event.target.closest && event.target.closest("[data-r], .strips i");
   document.addEventListener("mouseover", event => { const cell = cellOf(event); if (cell) tell(cell); else if (!held) hush(); });
   document.addEventListener("focusin", event => { const cell = cellOf(event); if (cell) tell(cell); else hush(); });
   document.addEventListener("click", event => {
