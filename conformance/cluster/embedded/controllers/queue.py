@@ -56,4 +56,4 @@ class WorkQueue(Generic[Key]):
 def retry_delay(failures: int) -> float:
     """Seconds after so many failures in a row."""
     # Doubled no more often than matters: a key may fail for hours, and a power of that many is no float.
-    return min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16), LAST_RETRY_SECONDS)
+    return min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LAST_RETRY_SECONDS)
