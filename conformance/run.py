@@ -23,7 +23,7 @@ from conformance.rig import Processes, Rig
 from conformance.scenario import ChangeKind, Scenario, Step
 from conformance.stage import renew_barrier
 from conformance.steps import Hand, Made
-from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, path_of, sweep
+from conformance.sweep import Case, Lane, Probed, all_lanes, bypass, lanes, sweep
 from conformance.topology import WORKLOADS, Ref
 from conformance.verdict import Failure, Status, Verdict, is_breach, worst
 
@@ -180,10 +180,9 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
     notes.baseline = {probed.lane for probed in result.last if probed.seen.kind is Kind.ANSWERED}
     notes.controls["baseline"] = _control_line(result)
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
-    unanswered = [one for round_ in result.rounds for one in round_ if one.seen.kind is not Kind.ANSWERED]
-    if unanswered:
-        # The workload's sidecar may never have seen them, and would owe their entries for good.
-        rig.recount(path_of(rig, one.lane) for one in unanswered)
+    if not all(map(_answered, result.rounds)):
+        # What was not answered may have reached no sidecar, whose log would owe its entry for good.
+        rig.recount()
     astray = _astray(rig, result.last)
     if missing or astray:
         said = "; ".join([f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4]] + astray[:4])

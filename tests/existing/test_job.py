@@ -61,7 +61,7 @@ def test_the_jobs_pod_runs_under_the_shipped_role(stranger: Stranger) -> None:
             return status.get("phase") in ("Succeeded", "Failed")
 
         wait_until(ended, seconds=SECONDS, what="the Job's pod has ended")
-        kubectl = Path(sys.executable).parent / "kubectl"
+        kubectl = str(Path(sys.executable).parent / "kubectl")
         command = [kubectl, f"--kubeconfig={stranger.kubeconfig}", "logs", "-n", NAMESPACE, "job"]
         log = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS).stdout
         assert "PASSED: the selected cases hold" in log, log

@@ -89,10 +89,6 @@ def test_the_walkthrough_is_typed_under_its_role(stranger: Stranger, account: Pa
     before = stranger.namespaces()
     made = apply(stranger, "cluster/role.yaml") + apply(stranger, "bundled.yaml")
     try:
-        code, output = suite(account, tmp_path, "-k", "test_walkthrough").finish()
-        assert code == 4, output
-        assert "these credentials may not patch namespaces" in output
-        assert "manifests/rbac/walkthrough.yaml" in output
         made += apply(stranger, "walkthrough.yaml")
         code, output = suite(account, tmp_path, "-k", "test_walkthrough").finish()
     finally:

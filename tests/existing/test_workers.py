@@ -49,7 +49,7 @@ def essence(case: Mapping[str, Any], run: str, worker: str) -> dict[str, Any]:
         )
         for lane in (case["oracle"] or {}).get("lanes", ())
     ]
-    verdict = {name: case[name] for name in ("status", "failure", "requirements", "policies")}
+    verdict = {name: case[name] for name in ("status", "failure", "requirements")}
     return verdict | {"steps": steps, "oracle": foretold}
 
 
