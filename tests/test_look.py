@@ -14,9 +14,10 @@ from conformance.attribution import AccessBook
 from conformance.evidence import Kind, Observation, Outcome
 from conformance.logbook import LogBook
 from conformance.look import Context, look
+from conformance.notes import Notes
+from conformance.open_paths import hold_baseline
 from conformance.profile import find_profile, load_profile
 from conformance.rig import Rig
-from conformance.run import Notes, hold_baseline
 from conformance.scenario import By, Expectation
 from conformance.sweep import Case, Lane, Probed, lanes
 from conformance.topology import Ref
@@ -166,7 +167,7 @@ def test_baseline_probes_that_reached_nobody_owe_no_entry(
     rig._told = lambda: mesh.sent
     rig.recount = lambda: Rig.recount(rig)
     lane = lanes([Expectation(source=SLEEP, target=ECHO, ports=(9000,), outcome=Outcome.SUCCEEDED)])[0].lane
-    monkeypatch.setattr("conformance.run.sweep", mesh.sweep)
+    monkeypatch.setattr("conformance.open_paths.sweep", mesh.sweep)
     notes = Notes(begun=0)
     hold_baseline(rig, [lane], notes)
     assert notes.baseline == {lane}
