@@ -1,3 +1,3 @@
 """Wiring only: the suite is a pytest plugin."""
 
-pytest_plugins = ["conformance.workers", "conformance.plugin"]
+pytest_plugins = ["conformance.workers", "conformance.collecting", "conformance.plugin"]

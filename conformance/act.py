@@ -16,15 +16,10 @@ from conformance.exposure import end_watch
 from conformance.findings import finding
 from conformance.lines import close_step, control_line, step_line, waited_line
 from conformance.look import Context, look, milliseconds
+from conformance.notes import CaseResult, Notes, Settled
+from conformance.open_paths import await_landing, hold_baseline
 from conformance.rig import Rig
-from conformance.run import (
-    CaseResult,
-    Notes,
-    Settled,
-    await_landing,
-    carry_out,
-    hold_baseline,
-)
+from conformance.run import carry_out
 from conformance.scenario import By, Expectation, Refusal, Scenario
 from conformance.step_result import Made
 from conformance.steps import Hand

@@ -15,8 +15,11 @@ from pathlib import Path
 from conformance.cluster.embedded.node.preflight import preflight
 from conformance.cluster.existing import from_environment
 from conformance.errors import InputError
+from conformance.topology import WORKLOADS
 
 ANSWER_DEADLINE_SECONDS = 10.0
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INSTANCES_OF_AN_ENVOY = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +68,31 @@ def embedded_checks() -> list[Check]:
     if not checks[0].ok:
         return checks
     checks.append(envoy_check())
+    checks.extend(inotify_checks(INOTIFY))
     checks.extend(
         Check(name=step.step, ok=step.ok, found=step.error or step.note or "works", remedy=step.remedy)
         for step in preflight()
     )
     return checks
+
+
+def inotify_checks(file: Path) -> list[Check]:
+    """How many workers' sidecars the kernel's limit of inotify instances lets a user run; nothing where it is
+    not told. All of a user's clusters count together, and an Envoy that is over it aborts at its start."""
+    try:
+        limit = int(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    worker = INSTANCES_OF_AN_ENVOY * sum(item.injected for item in WORKLOADS.values())
+    workers = limit // worker
+    return [
+        Check(
+            name="inotify instances",
+            ok=workers > 0,
+            found=f"{limit} for each user, {worker} of them for each worker: N={workers} at most",
+            remedy="More of them: sudo sysctl fs.inotify.max_user_instances=1024",
+        )
+    ]
 
 
 def envoy_check() -> Check:

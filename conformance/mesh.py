@@ -139,10 +139,13 @@ def control_plane_stopped(rig: Rig) -> Iterator[None]:
         yield
     finally:
         rig.barrier.close()
-        _scale(rig, key, replicas)
-        deadline = time.monotonic() + rig.profile.deadlines.ready
-        wait_for_deployments(rig.kube, key.namespace, {CONTROL_PLANE}, deadline=deadline)
-        rig.barrier = open_status(rig.kube, rig.profile)
+        try:
+            _scale(rig, key, replicas)
+            deadline = time.monotonic() + rig.profile.deadlines.ready
+            wait_for_deployments(rig.kube, key.namespace, {CONTROL_PLANE}, deadline=deadline)
+        finally:
+            # Also where it could not be stopped: the next case must not listen to what is closed.
+            rig.barrier = open_status(rig.kube, rig.profile)
 
 
 def _is_control_plane(pod: Mapping[str, Any]) -> bool:

@@ -17,8 +17,9 @@ from conformance.act import Act, Body
 from conformance.campaign_owner import Owner
 from conformance.cluster.existing import ExistingCluster
 from conformance.cluster.install import MANIFESTS
+from conformance.collecting import is_function, scenario_of, wants_cluster
 from conformance.errors import ConformanceError, InputError
-from conformance.functions import MARKER, function_id
+from conformance.functions import MARKER
 from conformance.lines import case_line
 from conformance.options import add_options
 from conformance.record import Line
@@ -28,9 +29,7 @@ from conformance.scenario import Scenario
 from conformance.stage import Cluster
 from conformance.state import (
     CAMPAIGN,
-    HERE,
     OWNER,
-    TEST_FILE,
     campaign_of,
     case_id,
     is_worker,
@@ -84,59 +83,18 @@ def pytest_collection(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.definition.path == TEST_FILE and "scenario" in metafunc.fixturenames:
-        scenarios = campaign_of(metafunc.config).scenarios
-        metafunc.parametrize("scenario", scenarios, ids=[scenario.id for scenario in scenarios])
-
-
-def _scenario(item: pytest.Item) -> Scenario | None:
-    """The case that a test is: a scenario file, or a function with the marker `requirements`."""
-    if item.path == TEST_FILE:
-        callspec = getattr(item, "callspec", None)
-        found = callspec.params.get("scenario") if callspec else None
-        return found if isinstance(found, Scenario) else None
-    return campaign_of(item.config).functions.get(_function_id(item)) if _is_function(item) else None
-
-
-def _is_function(item: pytest.Item) -> bool:
-    return item.path.parent == HERE and item.get_closest_marker(MARKER) is not None
-
-
-def _function_id(item: pytest.Item) -> str:
-    return function_id(item.path, item.name)
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """A function can be selected by its case's id, as a scenario can."""
-    if _is_function(item):
-        item.extra_keyword_matches.add(_function_id(item))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Functions that the asked level does not have."""
-    beyond = [item for item in items if _is_function(item) and _scenario(item) is None]
-    if beyond:
-        config.hook.pytest_deselected(items=beyond)
-        items[:] = [item for item in items if item not in beyond]
-
-
-def _wants_cluster(item: pytest.Item) -> bool:
-    return item.path.parent == TEST_FILE.parent and "cluster" in getattr(item, "fixturenames", ())
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Sets the stage before the first test, where there is a scenario among the tests."""
     config = session.config
-    planned = [scenario.id for item in session.items if (scenario := _scenario(item))]
+    planned = [scenario.id for item in session.items if (scenario := scenario_of(item))]
     if config.option.collectonly or session.testsfailed:
         return
     distributed = bool(getattr(config.option, "tx", None))  # the workers collect, not this process
     if not session.items and not distributed and config.option.keyword and wants_scenarios(config):
         say_to(config)(f"-k '{config.option.keyword}' matches no scenario; see `python -m conformance list`")
     if not planned:
-        if any(map(_wants_cluster, session.items)) and not is_worker(config):
+        if any(map(wants_cluster, session.items)) and not is_worker(config):
             start_stage(config)
         return
     campaign = campaign_of(config)
@@ -186,7 +144,7 @@ def act() -> Act | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs a function as the case it is: lock, clean rig, its line of the record."""
-    case = _scenario(pyfuncitem) if _is_function(pyfuncitem) else None
+    case = scenario_of(pyfuncitem) if is_function(pyfuncitem) else None
     if case is None:
         return None
     _conduct(pyfuncitem, case, pyfuncitem.obj)
@@ -247,9 +205,9 @@ def pytest_runtest_makereport(
     error = call.excinfo.value
     if isinstance(error, Breach | Inconclusive):
         report.longrepr = str(error)
-    doubt = not isinstance(error, Breach) and _scenario(item) is not None
+    doubt = not isinstance(error, Breach) and scenario_of(item) is not None
     report.conformance_inconclusive = doubt  # type: ignore[attr-defined]  # reports take extra attributes
-    if doubt and line is None and (scenario := _scenario(item)) is not None:
+    if doubt and line is None and (scenario := scenario_of(item)) is not None:
         # A defect of ours, its traceback shown as it is: no verdict on the mesh.
         reason = str(error) if isinstance(error, Inconclusive) else f"the suite itself failed: {error!r}"
         result = {"status": Status.INCONCLUSIVE.value, "reason": reason}

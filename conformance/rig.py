@@ -271,6 +271,13 @@ class Rig:
         # As long as it takes: a line that came in the next case would be taken for one of its own.
         self.access.wait_for(told, deadline=time.monotonic() + self.profile.deadlines.attribution)
 
+    def recount(self) -> None:
+        """After connections of which some may have reached nobody: the access logs owe nothing for them, and
+        a late entry is known by its start."""
+        self.settle()
+        self.access.forget(self._told())
+        self.sent.clear()
+
     def _told(self) -> dict[Path, int]:
         """Connections made, as far as an access log tells of them."""
         if self.attribution != "access-log":

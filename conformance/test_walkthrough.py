@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,11 +14,21 @@ from typing import Protocol
 
 import pytest
 
+from conformance.campaign import Campaign
 from conformance.shell import Shell
+from conformance.state import campaign_of, is_worker, owner_of
 from conformance.walkthrough import WALKTHROUGH, Step, in_namespace, read_walkthrough
+from conformance.walkthrough_place import (
+    choose_kubeconfig,
+    choose_namespace,
+    label_command,
+    place_manifests,
+    why_left_out,
+)
 
 BLOCK_DEADLINE = 180.0  # seconds; longer than any --timeout in the document
 REPEAT_DEADLINE = 60.0  # seconds for what has to be repeated until it holds
+CANNOT_START = 4
 
 
 class Cluster(Protocol):
@@ -26,29 +37,60 @@ class Cluster(Protocol):
 
 
 @pytest.fixture
-def shell(cluster: Cluster) -> Iterator[Shell]:
+def campaign(request: pytest.FixtureRequest) -> Campaign:
+    return campaign_of(request.config)
+
+
+@pytest.fixture
+def place_for_files() -> Iterator[Path]:
+    # Not pytest's tmp_path: that one does not survive a session that ends in a fixture.
+    with tempfile.TemporaryDirectory(prefix="authz-walkthrough-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def shell(cluster: Cluster, campaign: Campaign, place_for_files: Path) -> Iterator[Shell]:
     # The tools of the environment that runs this test come first: kubectl above all.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
-    with Shell(environment=environment, directory=WALKTHROUGH.parent.parent) as shell:
+    kubeconfig = choose_kubeconfig(cluster.kubeconfig, campaign.options.context, place_for_files)
+    environment = {**os.environ, "PATH": path, "KUBECONFIG": kubeconfig}
+    directory = WALKTHROUGH.parent.parent
+    if campaign.guest and campaign.image:
+        directory = place_manifests(campaign.image, place_for_files)
+    with Shell(environment=environment, directory=directory) as shell:
         yield shell
 
 
 @pytest.fixture
-def namespace(shell: Shell) -> Iterator[str]:
-    name = f"walkthrough-{uuid.uuid4().hex[:8]}"
+def bundled(shell: Shell, campaign: Campaign, request: pytest.FixtureRequest) -> bool:
+    """Whether it is the bundled mesh; skips where the document cannot be typed. Nobody asked for anything
+    else: then it ends the session as bad input does."""
+    found = has_bundled_mesh(shell)
+    why = why_left_out(campaign, lambda text: shell.type(text, deadline=BLOCK_DEADLINE), bundled=found)
+    if why and not is_worker(request.config) and owner_of(request.config).recorder is None:
+        pytest.exit(why, returncode=CANNOT_START)
+    if why:
+        pytest.skip(why)
+    return found
+
+
+@pytest.fixture
+def namespace(shell: Shell, campaign: Campaign) -> Iterator[str]:
+    name = choose_namespace(campaign, uuid.uuid4().hex[:8])
     yield name
     shell.type(f"kubectl delete namespace {name} --ignore-not-found --wait=false", deadline=BLOCK_DEADLINE)
 
 
 def test_walkthrough(
     shell: Shell,
+    campaign: Campaign,
+    bundled: bool,
     namespace: str,
     capsys: pytest.CaptureFixture[str],
     record_property: Callable[[str, object], None],
 ) -> None:
-    bundled = has_bundled_mesh(shell)
-    for step in in_namespace(read_walkthrough(WALKTHROUGH.read_text(encoding="utf-8")), namespace):
+    steps = in_namespace(read_walkthrough(WALKTHROUGH.read_text(encoding="utf-8")), namespace)
+    for number, step in enumerate(steps):
         if step.bundled_only and not bundled:
             left_out = f"{place(step)} needs the bundled mesh and was left out"
             record_property("left out", left_out)
@@ -59,6 +101,8 @@ def test_walkthrough(
         repeat = step.repeat or (not bundled and step.expected is not None)
         if complaint := type_step(shell, step, repeat=repeat):
             pytest.fail(complaint, pytrace=False)
+        if number == 0 and campaign.guest:
+            shell.type(label_command(campaign, namespace), deadline=BLOCK_DEADLINE)
 
 
 def has_bundled_mesh(shell: Shell) -> bool:

@@ -12,8 +12,9 @@ import signal
 import pytest
 
 import conformance.campaign
+from conformance.notes import CaseResult
 from conformance.rig import Rig
-from conformance.run import CaseResult, run_case
+from conformance.run import run_case
 from conformance.scenario import Scenario
 
 

@@ -11,7 +11,16 @@ import pytest
 
 from conformance import doctor
 from conformance.__main__ import main
-from conformance.doctor import Check, Diagnosis, as_json, as_text, command_check, existing_checks, kind_checks
+from conformance.doctor import (
+    Check,
+    Diagnosis,
+    as_json,
+    as_text,
+    command_check,
+    existing_checks,
+    inotify_checks,
+    kind_checks,
+)
 
 ENVOY = "/x/envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL"
 
@@ -135,3 +144,21 @@ def test_the_command_fails_where_nothing_can_run(
     monkeypatch.setattr(doctor, "diagnose", lambda _: DIAGNOSES if usable else DIAGNOSES[1:])
     assert main(["doctor"]) == code
     assert ("embedded: yes" in capsys.readouterr().out) is usable
+
+
+@pytest.mark.parametrize(
+    ("limit", "ok", "workers"), [("128\n", True, 10), ("8192\n", True, 682), ("8\n", False, 0)]
+)
+def test_how_many_workers_the_limit_of_inotify_lets_run(
+    tmp_path: Path, limit: str, ok: bool, workers: int
+) -> None:
+    file = tmp_path / "max_user_instances"
+    file.write_text(limit)
+    (check,) = inotify_checks(file)
+    assert check.ok is ok
+    assert check.found.endswith(f"12 of them for each worker: N={workers} at most")
+    assert "fs.inotify.max_user_instances=" in check.remedy
+
+
+def test_a_kernel_that_tells_no_limit_is_no_finding(tmp_path: Path) -> None:
+    assert inotify_checks(tmp_path / "none") == []

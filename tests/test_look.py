@@ -14,7 +14,10 @@ from conformance.attribution import AccessBook
 from conformance.evidence import Kind, Observation, Outcome
 from conformance.logbook import LogBook
 from conformance.look import Context, look
+from conformance.notes import Notes
+from conformance.open_paths import hold_baseline
 from conformance.profile import find_profile, load_profile
+from conformance.rig import Rig
 from conformance.scenario import By, Expectation
 from conformance.sweep import Case, Lane, Probed, lanes
 from conformance.topology import Ref
@@ -22,6 +25,7 @@ from conformance.verdict import Failure, Status, Verdict, worst
 
 SLEEP, ECHO = Ref(name="sleep", namespace="foo"), Ref(name="tcp-echo", namespace="foo")
 ALLOWED = {"allowed_by": "ns[foo]-policy[p]-rule[0]"}
+STARTED = {**ALLOWED, "time": "2026-11-22T12:00:00.000Z"}
 DENIED = {"termination_details": "rbac_access_denied_matched_policy[none]"}
 Told = dict[str, str] | None
 
@@ -146,3 +150,26 @@ def test_where_the_log_owes_earlier_lines_nobody_knows_whose_line_is_whose(
     verdict = judge(monkeypatch, mesh, Outcome.REJECTED, None)
     assert verdict.status is Status.INCONCLUSIVE
     assert "has not told of all earlier connections" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("rounds", "sent"),
+    [
+        ([(Kind.REFUSED, None), (Kind.REFUSED, None), (Kind.ANSWERED, STARTED)], 0),
+        ([(Kind.ANSWERED, STARTED)], 1),
+    ],
+)
+def test_baseline_probes_that_reached_nobody_owe_no_entry(
+    monkeypatch: pytest.MonkeyPatch, rounds: list[tuple[Kind, Told]], sent: int
+) -> None:
+    mesh = Mesh(rounds=rounds)
+    rig: Any = mesh
+    rig._told = lambda: mesh.sent
+    rig.recount = lambda: Rig.recount(rig)
+    lane = lanes([Expectation(source=SLEEP, target=ECHO, ports=(9000,), outcome=Outcome.SUCCEEDED)])[0].lane
+    monkeypatch.setattr("conformance.open_paths.sweep", mesh.sweep)
+    notes = Notes(begun=0)
+    hold_baseline(rig, [lane], notes)
+    assert notes.baseline == {lane}
+    assert sum(mesh.sent.values()) == sent
+    assert Rig.overdue(rig) == frozenset()

@@ -21,11 +21,12 @@ from conformance.cluster.kube import Answer, Kube, ObjectKey
 from conformance.cluster.ready import wait_for_deletion
 from conformance.errors import ProbeError, SetupError
 from conformance.evidence import Kind, Observation, Waited
+from conformance.notes import CaseResult, Notes
 from conformance.pods import pods_by_workload, service_addresses
 from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
 from conformance.rig import Rig
-from conformance.run import CaseResult, Notes, _delivered_late, run_case
+from conformance.run import _delivered_late, run_case
 from conformance.scenario_reader import load_file
 from conformance.step_result import content_of
 from conformance.sweep import Lane, Probed

@@ -50,8 +50,9 @@ def find_owned(
     selector = f"{MANAGED_BY}={MANAGER}" + (f",{RUN}={run}" if run else f",{RUN}")
     found = _list(kube, "v1", "Namespace", "", selector, say)
     whole = {item.key.name for item in found}
+    where = tuple(namespaces) or ("",)
     for api_version, kind in KINDS:
-        for namespace in tuple(namespaces) or ("",):
+        for namespace in where:
             listed = _list(kube, api_version, kind, namespace, selector, say)
             found += [item for item in listed if item.key.namespace not in whole]
     return found

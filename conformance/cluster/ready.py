@@ -30,6 +30,8 @@ HOPELESS = frozenset(
         "RunContainerError",
     }
 )
+FOR_GOOD = "violates PodSecurity"  # in the message of a refused pod
+LOOK_AGAIN_SECONDS = 5.0
 Pods = list[dict[str, Any]]
 
 
@@ -74,6 +76,10 @@ def raise_if_hopeless(kube: Kube, pod: Mapping[str, Any]) -> None:
             raise SetupError(f"pod {where}, container {container['name']}: {reason}: {message}{tail}")
 
 
+class NotInTime(SetupError):
+    """What was waited for did not come until the deadline."""
+
+
 def wait_for_pods(
     kube: Kube,
     namespace: str,
@@ -95,7 +101,7 @@ def wait_for_pods(
         if done(pods):
             return pods
         if time.monotonic() >= deadline:
-            raise SetupError(f"{what}: not in time: {_summary(pods)}")
+            raise NotInTime(f"{what}: not in time: {_summary(pods)}")
         events = kube.watch("v1", "Pod", namespace=namespace, resource_version=version, deadline=deadline)
         for event in events:
             if event.type not in ("ADDED", "MODIFIED", "DELETED"):
@@ -129,18 +135,23 @@ def _summary(pods: Pods) -> str:
 
 
 def wait_for_deployments(kube: Kube, namespace: str, names: set[str], *, deadline: float) -> Pods:
-    """The ready pods of Deployments whose pods carry the label `app: <name>`."""
+    """The ready pods of Deployments whose pods carry the label `app: <name>`. Raises SetupError at the
+    deadline, or soon for pods that the namespace's PodSecurity level will never let in."""
 
     def done(pods: Pods) -> bool:
         ready = {pod["metadata"].get("labels", {}).get("app") for pod in pods if is_ready(pod)}
         return names <= ready
 
     what = f"{', '.join(sorted(names))} in {namespace}"
-    try:
-        return wait_for_pods(kube, namespace, done=done, deadline=deadline, what=what)
-    except SetupError as error:
-        refused = _refused_pods(kube, namespace)
-        raise SetupError(f"{error.message}{refused}") from None
+    while True:
+        # No event of a pod tells that there is none.
+        until = min(deadline, time.monotonic() + LOOK_AGAIN_SECONDS)
+        try:
+            return wait_for_pods(kube, namespace, done=done, deadline=until, what=what)
+        except SetupError as error:
+            refused = _refused_pods(kube, namespace)
+            if not isinstance(error, NotInTime) or time.monotonic() >= deadline or FOR_GOOD in refused:
+                raise SetupError(f"{error.message}{refused}") from None
 
 
 def _refused_pods(kube: Kube, namespace: str) -> str:

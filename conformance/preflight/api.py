@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from conformance.cluster.kube import Kube
@@ -37,7 +40,7 @@ def _version(name: str, kube: Kube) -> Check:
     )
     answer = kube.request("GET", "/version")
     if who.code == 401 or answer.code in (401, 403):
-        said = f"the Kubernetes API at {host} refuses the credentials in {kube.kubeconfig}"
+        said = f"the Kubernetes API at {host} refuses the credentials in {kube.kubeconfig}{_expired(kube)}"
         return Check(name=name, ok=False, said=said, remedy=CREDENTIALS)
     version = str(answer.body.get("gitVersion", ""))
     match = re.match(r"v(\d+)\.(\d+)", version)
@@ -47,6 +50,19 @@ def _version(name: str, kube: Kube) -> Check:
     ok = (int(match[1]), int(match[2])) >= OLDEST
     oldest = ".".join(map(str, OLDEST))
     return Check(name=name, ok=ok, said=f"{version} at {host}", remedy=f"Kubernetes {oldest} or later")
+
+
+def _expired(kube: Kube) -> str:
+    """When its token expired, where it is a JWT that says so and that is past; else nothing."""
+    keys = kube.client.configuration.api_key
+    token = str(keys.get("BearerToken") or keys.get("authorization") or "").removeprefix("Bearer ")
+    try:
+        claims = token.split(".")[1]
+        until = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
+        expired = datetime.fromtimestamp(until, UTC)
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        return ""
+    return f": its token expired on {expired:%Y-%m-%d %H:%M} UTC" if expired < datetime.now(UTC) else ""
 
 
 def check_clock(ground: Ground) -> Iterator[Check]:

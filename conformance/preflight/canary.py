@@ -15,12 +15,13 @@ from conformance.errors import ProbeError, SetupError
 from conformance.preflight.checks import Check, Ground
 from conformance.probe.once import ask_once
 
-__all__ = ["check_mutual_tls", "check_policy", "check_workloads"]
+__all__ = ["check_mutual_tls", "check_policy", "check_workloads", "no_data_plane"]
 
 CANARY = "conformance-canary"
 WORKLOADS = {"foo": ("sleep", "tcp-echo"), "legacy": ("sleep",)}
 PORT = 9000
 AMBIENT_LABEL, AMBIENT_MARK = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
+MUTUAL_TLS_SECONDS = 60.0  # until one PeerAuthentication is in force
 LET_IN = "pods must be allowed there: quota, PodSecurity level, image (--image, --image-registry)"
 
 
@@ -47,7 +48,7 @@ def check_workloads(ground: Ground) -> Iterator[Check]:
             return
     yield Check(name="workloads", ok=True, said="let in, pulled and ready")
     yield _injection(ground, pods["foo"])
-    yield _no_data_plane(ground, pods["legacy"])
+    yield no_data_plane(ground, pods["legacy"])
 
 
 def _injection(ground: Ground, pods: Pods) -> Check:
@@ -70,7 +71,8 @@ def _is_ambient(pod: Mapping[str, Any]) -> bool:
     return (pod["metadata"].get("annotations") or {}).get(AMBIENT_MARK) == "enabled"
 
 
-def _no_data_plane(ground: Ground, pods: Pods) -> Check:
+def no_data_plane(ground: Ground, pods: Pods) -> Check:
+    """Whether what must be outside is neither injected nor captured."""
     real = ground.names.real("legacy")
     caught = [
         pod["metadata"]["name"]
@@ -129,7 +131,7 @@ def check_mutual_tls(ground: Ground) -> Iterator[Check]:
     }
     key, answer = ground.kube.apply(document)
     answer.or_raise(f"apply {key}")
-    deadline = time.monotonic() + ground.profile.deadlines.ready
+    deadline = time.monotonic() + MUTUAL_TLS_SECONDS
     plain = meshed = ""
     try:
         while time.monotonic() < deadline:

@@ -76,6 +76,10 @@ def needs(ground: Ground) -> list[Need]:
     if "mesh-wide" in ground.profile.features:
         add(POLICY, ISTIO, "authorizationpolicies", root)
         add(POLICY, ISTIO, "peerauthentications", root)
+        if ground.profile.install_enforcer:  # stopped and started again; beside it the authorizer
+            add((*WORKLOAD, "patch"), "apps", "deployments", root)
+            add(WORKLOAD, "", "services", root)
+            add(WORKLOAD, "", "serviceaccounts", root)
     return list(dict.fromkeys(found))
 
 
@@ -85,12 +89,16 @@ def check_permissions(ground: Ground) -> Iterator[Check]:
     with ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
         allowed = list(pool.map(partial(_allowed, ground.kube), asked))
     missing = [need for need, ok in zip(asked, allowed, strict=True) if not ok]
-    room = "namespaced" if ground.lent else "cluster"
+    files = ["namespaced" if ground.lent else "cluster"]
+    mesh_wide = "mesh-wide" in ground.profile.features
+    files += ["mesh-wide.yaml"] if mesh_wide else []
+    if ground.profile.barrier == "enforcer-status":
+        files += ["bundled.yaml", "bundled-mesh-wide.yaml"] if mesh_wide else ["bundled.yaml"]
     yield Check(
         name="permissions",
         ok=not missing,
         said=f"missing: {_table(missing)}" if missing else f"all {len(asked)} that a run needs",
-        remedy=f"an administrator grants them: manifests/rbac/{room}",
+        remedy=f"an administrator grants them: {', '.join(f'manifests/rbac/{file}' for file in files)}",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from conformance.__main__ import main
 from conformance.cluster import images
 from conformance.cluster.images import Image
 from conformance.cluster.kind import KindCluster, check_kind, remove, stale_clusters, start_kind
@@ -240,6 +241,37 @@ def test_clusters_of_dead_runs_are_found_and_removed(standin: StandIn, tmp_path:
         remove(found[0].__class__(name=running.name, run="", started=0, kept=False))
     running.stop()
     assert stale_clusters() == []
+
+
+def test_cleanup_lists_and_removes_the_clusters_of_dead_runs(
+    standin: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = start(tmp_path, keep=True)
+    kept.stop()
+    running = start(tmp_path, run="1122101501cd")
+    dead = start(tmp_path, run="1122101502ef")
+    dead.mark.release(remove=False)  # as the kernel does when the process dies
+
+    def cleanup(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["cleanup", *arguments])
+        return code, capsys.readouterr().out
+
+    code, output = cleanup()
+    assert (code, "1 younger ones are left" in output, "1 kept" in output) == (0, True, True), output
+    assert "no kubeconfig: only kind clusters" in output
+    code, output = cleanup("--older-than=0s", "--dry-run")
+    assert (code, f"  {dead.name} (run 1122101502ef, 0.0 h old)" in output) == (0, True), output
+    assert standin.clusters() == [kept.name, running.name, dead.name]
+    standin.answer("kind delete", code=1, err="ERROR: failed to delete cluster: daemon gone\n")
+    assert cleanup("--older-than=0s")[0] == 1
+    standin.answer("kind delete")
+    code, output = cleanup("--older-than=0s")
+    assert (code, "  1 clusters deleted" in output) == (0, True), output
+    assert standin.clusters() == [kept.name, running.name]
+    assert cleanup(f"--run={RUN}")[0] == 0
+    assert standin.clusters() == [running.name]
+    running.stop()
 
 
 def test_a_cluster_that_cannot_be_deleted_is_told_with_the_command(standin: StandIn, tmp_path: Path) -> None:

@@ -127,6 +127,20 @@ def test_cleanup_deletes_what_carries_our_labels_and_nothing_else(
         stranger.kube.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
+def test_only_the_namespaces_that_were_named_are_looked_into(stranger: Stranger) -> None:
+    keys = []
+    for namespace in ("default", "kube-public"):
+        labels = {MANAGED_BY: MANAGER, RUN: "named"}
+        metadata = {"name": "left", "namespace": namespace, "labels": labels}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        stranger.kube.create(body).or_raise(namespace)
+        keys.append(stranger.kube.key(body))
+    found = find_owned(stranger.kube, run="named", namespaces=iter(["default"]))
+    for key in keys:
+        stranger.kube.delete(key)
+    assert [item.key for item in found] == keys[:1]
+
+
 @pytest.mark.parametrize("given", [("--older-than=soon",), ("--run=x", "--older-than=1h")])
 def test_cleanup_refuses_what_it_does_not_understand(given: tuple[str, ...]) -> None:
     code, output = command("cleanup", *given)

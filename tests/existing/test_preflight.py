@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +21,8 @@ from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.kube import Kube
 from conformance.cluster.ownership import find_owned
 from conformance.errors import ConformanceError
-from conformance.preflight import hindrance
+from conformance.preflight import Ground, canary, hindrance
+from conformance.preflight.canary import no_data_plane
 from tests.existing.conftest import Stranger
 from tests.existing.test_ownership import nothing_is_left
 from tests.existing.test_roles import kubeconfig
@@ -79,6 +82,15 @@ def test_credentials_that_count_no_more(stranger: Stranger, options: Options, tm
     assert "\n" not in said
 
 
+def test_a_token_that_has_expired(stranger: Stranger, options: Options, tmp_path: Path) -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1700000000}).encode()).rstrip(b"=").decode()
+    stale = kubeconfig(stranger, tmp_path / "stale", token=f"e30.{claims}.c2lnbmVk")
+    said = told(replace(options, kubeconfig=stale))
+    assert "refuses the credentials" in said
+    assert "its token expired on 2023-11-14 22:13 UTC (renew the credentials" in said
+    assert "\n" not in said
+
+
 def test_an_api_that_does_not_answer(stranger: Stranger, options: Options, tmp_path: Path) -> None:
     content = yaml.safe_load(stranger.kubeconfig.read_text())
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -120,6 +132,60 @@ def test_a_lent_namespace_without_injection(stranger: Stranger, options: Options
 def test_a_legacy_namespace_that_is_in_the_mesh(stranger: Stranger, options: Options) -> None:
     with namespaces(stranger, legacy={"istio-injection": "enabled"}):
         assert "preflight: legacy is outside: sleep-" in told(replace(options, namespaces=LENT))
+
+
+def test_a_legacy_pod_that_ambient_captures_is_in_the_mesh(stranger: Stranger, options: Options) -> None:
+    campaign = Campaign(replace(options, cluster="existing"), run="r")
+    ground = Ground(
+        kube=stranger.kube,
+        profile=campaign.profile,
+        names=campaign.names,
+        lent=frozenset(),
+        manifests=options.manifests,
+    )
+    outside = {"metadata": {"name": "sleep-1"}, "spec": {"containers": [{"name": "sleep"}]}}
+    captured = outside | {
+        "metadata": {"name": "sleep-2", "annotations": {"ambient.istio.io/redirection": "enabled"}}
+    }
+    assert no_data_plane(ground, [outside]).ok
+    check = no_data_plane(ground, [outside, captured])
+    assert not check.ok
+    assert check.said == "sleep-2 in authz-conf-r-legacy is in the mesh"
+    assert "no istio-injection or istio.io/dataplane-mode on authz-conf-r-legacy" in check.remedy
+
+
+def test_a_pod_security_level_that_is_too_strict(stranger: Stranger, options: Options) -> None:
+    strict = {"istio-injection": "enabled", "pod-security.kubernetes.io/enforce": "restricted"}
+    with namespaces(stranger, foo=strict):
+        said = told(replace(options, namespaces=LENT))
+        assert find_owned(stranger.kube) == []
+    assert said.startswith("preflight: workloads in pre-foo: "), said
+    assert 'violates PodSecurity "restricted:latest"' in said
+    assert "PodSecurity level" in said
+    assert "\n" not in said
+
+
+def test_mutual_tls_that_is_not_in_force(
+    stranger: Stranger, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's older policy for the same workload wins, as in Istio."""
+    monkeypatch.setattr(canary, "MUTUAL_TLS_SECONDS", 2.0)
+    theirs = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "a-theirs", "namespace": "pre-foo"},
+        "spec": {"selector": {"matchLabels": {"app": "tcp-echo"}}, "mtls": {"mode": "PERMISSIVE"}},
+    }
+    with namespaces(stranger):
+        stranger.kube.apply(theirs)[1].or_raise("theirs")
+        said = told(replace(options, namespaces=LENT))
+        assert find_owned(stranger.kube) == []
+        assert stranger.kube.get(stranger.kube.key(theirs)).ok
+    assert said.startswith(
+        "preflight: mutual TLS: a plaintext client still reaches tcp-echo.pre-foo under a STRICT"
+    ), said
+    assert "see `in place`" in said
+    assert "\n" not in said
 
 
 def test_a_quota_that_is_too_small(stranger: Stranger, options: Options) -> None:

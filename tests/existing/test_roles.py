@@ -62,6 +62,42 @@ def test_a_run_under_the_cluster_role(stranger: Stranger, account: Path, tmp_pat
     assert find_owned(stranger.kube) == []
 
 
+def test_a_run_that_touches_the_whole_mesh_under_its_roles(
+    stranger: Stranger, account: Path, tmp_path: Path
+) -> None:
+    """Also what stops the control plane and what needs the authorizer beside it."""
+    made = apply(stranger, "cluster/role.yaml") + apply(stranger, "bundled.yaml")
+    try:
+        wide = "--allow-mesh-wide"
+        code, output = suite(account, tmp_path, wide, "-k", "doc/02").finish()
+        assert code == 4, output
+        (told,) = [line for line in output.splitlines() if "preflight: permissions" in line]
+        assert "patch deployments.apps in authz-system (" in told
+        assert "manifests/rbac/mesh-wide.yaml" in told
+        made += apply(stranger, "mesh-wide.yaml", "authz-system")
+        made += apply(stranger, "bundled-mesh-wide.yaml")
+        cases = "scope/02-whole-mesh or test_control_plane_away or order/10-authorizer-first"
+        code, output = suite(account, tmp_path, wide, "-k", cases).finish()
+    finally:
+        remove(stranger, made)
+    assert code == 0, output
+    assert {line["status"] for line in record(tmp_path)[1:-1]} == {"passed"}
+    assert find_owned(stranger.kube) == []
+
+
+def test_the_walkthrough_is_typed_under_its_role(stranger: Stranger, account: Path, tmp_path: Path) -> None:
+    before = stranger.namespaces()
+    made = apply(stranger, "cluster/role.yaml") + apply(stranger, "bundled.yaml")
+    try:
+        made += apply(stranger, "walkthrough.yaml")
+        code, output = suite(account, tmp_path, "-k", "test_walkthrough").finish()
+    finally:
+        remove(stranger, made)
+    assert code == 0, output
+    assert "test_walkthrough PASSED" in output
+    assert stranger.namespaces() == before
+
+
 def test_a_run_under_the_namespaced_role(stranger: Stranger, account: Path, tmp_path: Path) -> None:
     lent = {"foo": "own-foo", "bar": "own-bar", "legacy": "own-legacy"}
     made = apply(stranger, "bundled.yaml") + apply(stranger, "namespaced/root.yaml", "authz-system")

@@ -71,15 +71,13 @@ def status_of(
     )
     conditions = [available, progressing]
     if failure is not None:
-        conditions.append(
-            condition_of(
-                "ReplicaFailure",
-                holds=True,
-                reason="FailedCreate",
-                message=failure.message,
-                before=before.get("ReplicaFailure"),
-            )
+        # The first failure's words stay, as in Kubernetes: each try has a pod's name of its own in them, and
+        # a status written anew would be the next reason to try.
+        known = before.get("ReplicaFailure")
+        failed = known or condition_of(
+            "ReplicaFailure", holds=True, reason="FailedCreate", message=failure.message, before=None
         )
+        conditions.append(failed)
     return {**status, "conditions": conditions}
 
 

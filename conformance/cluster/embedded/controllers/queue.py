@@ -46,8 +46,14 @@ class WorkQueue(Generic[Key]):
                 await self._reconcile(key)
             except (ApiClientError, OSError) as error:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
-                delay = min(FIRST_RETRY_SECONDS * 2 ** (failures - 1), LAST_RETRY_SECONDS)
+                delay = retry_delay(failures)
                 log.info("%s: %s: %s; again in %.2f s", self._name, key, error, delay)
                 self.add_later(key, delay)
             else:
                 self._failures.pop(key, None)
+
+
+def retry_delay(failures: int) -> float:
+    """Seconds after so many failures in a row."""
+    # Doubled no more often than matters: a key may fail for hours, and a power of that many is no float.
+    return min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LAST_RETRY_SECONDS)

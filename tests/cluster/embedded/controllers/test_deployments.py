@@ -5,6 +5,7 @@ import pytest
 from conformance.cluster.embedded.client import ApiClientError
 from conformance.cluster.embedded.controllers.deployment_status import HASH_LABEL, share_of, status_of
 from conformance.cluster.embedded.controllers.deployments import Object, hash_of, plan, pod_from
+from conformance.cluster.embedded.controllers.queue import retry_delay
 
 
 def pod(name: str, template: str, *, ready: bool) -> Object:
@@ -103,3 +104,16 @@ def test_a_refused_pod_shows_in_the_status_with_the_refusal() -> None:
     status = status_of(deployment(), [], "h", refusal)
     failure = next(c for c in status["conditions"] if c["type"] == "ReplicaFailure")
     assert (failure["reason"], failure["message"]) == ("FailedCreate", "the webhook said no")
+
+
+def test_a_pod_that_is_refused_again_in_other_words_is_no_news() -> None:
+    before = status_of(deployment(), [], "h", ApiClientError(403, "Forbidden", 'pods "a-1" is forbidden'))
+    again = ApiClientError(403, "Forbidden", 'pods "a-2" is forbidden')
+    assert status_of(deployment(**before), [], "h", again) == before
+    came = status_of(deployment(**before), [pod("a", "h", ready=True)], "h", None)
+    assert "ReplicaFailure" not in {condition["type"] for condition in came["conditions"]}
+
+
+def test_retries_come_later_and_later_however_often_they_fail() -> None:
+    delays = [retry_delay(failures) for failures in (1, 2, 3, 8, 9, 10, 5000)]
+    assert delays == [0.02, 0.04, 0.08, 2.56, 5.0, 5.0, 5.0]
