@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from conformance.campaign import Campaign, Options
+from conformance.campaign import Campaign
+from conformance.campaign_options import Options
 from conformance.cluster.images import Image
 from conformance.walkthrough_place import (
     NEEDS,
