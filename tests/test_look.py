@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +54,9 @@ class Mesh:
 
     def silent_backends(self) -> list[str]:
         return []
+
+    def await_log(self, nonces: Mapping[str, str], *, deadline: float) -> set[str]:
+        return self.logbook.wait_for(nonces, deadline=deadline)
 
     def silent_sidecars(self) -> list[str]:
         return []
