@@ -49,9 +49,19 @@ def end_log(response: Any) -> None:
         response.shutdown()
 
 
-def read_log(kube: Kube, *, namespace: str, pod: str, container: str, previous: bool = False) -> str:
-    """The last lines of a log, for messages; empty where there is none."""
-    query = {"container": container, "tailLines": "20", "previous": "true" if previous else "false"}
+def read_log(
+    kube: Kube,
+    *,
+    namespace: str,
+    pod: str,
+    container: str,
+    tail: int | None = None,
+    previous: bool = False,
+) -> str:
+    """A log as far as it goes now, or its last `tail` lines; empty where there is none."""
+    query = {"container": container, "previous": "true" if previous else "false"}
+    if tail is not None:
+        query["tailLines"] = str(tail)
     try:
         response = kube.open(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query)
         data = kube.read(response)
