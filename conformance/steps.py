@@ -176,6 +176,8 @@ class Hand:
                 made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
             return
         if answer.code >= 500 or answer.code in NO_REFUSAL or answer.reason == "Conflict":
+            if answer.code >= 500 or answer.code == 408:
+                self._rig.unanswered[key] = None  # it may have been stored, or be stored later
             made.doubt(f"the API could not take {key}: {said}")  # which says nothing about its content
             return
         if refused is None:
@@ -195,7 +197,8 @@ class Hand:
         after = content_of(now)
         if after != before:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
-            if after and dict(sent.get("spec", {})).items() <= dict(after["spec"] or {}).items():
+            same = after and dict(sent.get("spec") or {}).items() <= dict(after["spec"] or {}).items()
+            if after and (before is None or same):
                 self._existing[key], self._stored[key] = None, now  # any other change is somebody else's
 
     def _delete(self, key: ObjectKey, made: Made) -> None:
