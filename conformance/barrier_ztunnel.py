@@ -143,7 +143,8 @@ class ZtunnelPort:
 
     @contextmanager
     def _written(self, pod: str, action: str) -> Iterator[None]:
-        """A policy of ours on the port of the pod's namespace; deleted afterwards."""
+        """A policy of ours on the port of the pod's namespace; deleted afterwards. Raises SetupError where it
+        stays: an ALLOW denies all other ports where the case has none."""
         document = {
             "apiVersion": next((v for v in API if self._kube.serves(v, "AuthorizationPolicy")), API[0]),
             "kind": "AuthorizationPolicy",
@@ -159,7 +160,9 @@ class ZtunnelPort:
             self._kube.create(document).or_raise(f"create {key}")
             yield
         finally:
-            self._kube.delete(key)
+            answer = self._kube.delete(key)
+            if answer.code != 404:
+                answer.or_raise(f"{key} cannot be deleted")
 
     def _until(self, pod: str, deadline: float, *, answers: bool) -> bool:
         while self._answers(pod, PORT) is not answers:

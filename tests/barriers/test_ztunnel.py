@@ -58,6 +58,14 @@ def test_a_port_that_does_not_turn_proves_nothing() -> None:
     assert (landed, "no other backend is on its node: nothing is proven" in detail) == (False, True)
 
 
+def test_a_policy_of_ours_that_stays_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = Mesh(standing=False)
+    monkeypatch.setattr(mesh, "delete", lambda _: Answer(code=403, reason="Forbidden", message="no"))
+    barrier = ZtunnelPort(cast("Kube", mesh), answers=mesh.answers, awaited_kinds=("AuthorizationPolicy",))
+    waited = barrier.wait(Changes(), pods=[POD], timeout=60)
+    assert (waited.landed, "cannot be deleted: 403 Forbidden no" in waited.detail) == (False, True)
+
+
 OTHER = "bar/tcp-echo-1"
 
 
