@@ -149,7 +149,7 @@ def _first_connections(rig: Rig, cases: Sequence[Case], notes: Notes) -> list[Ve
     before it was made, so that there is nothing to wait for."""
     closed = [case for case in cases if case.expectation.outcome is not Outcome.SUCCEEDED]
     probed = sweep(rig, [case.lane for case in closed])
-    notes.forbidden += probed
+    notes.forbidden += [one for one in probed if not one.misled]
     denials = frozenset(rig.profile.denials)
     return [
         Verdict(
