@@ -13,7 +13,7 @@ from conformance.look import Round, markers, milliseconds
 from conformance.notes import Notes, Settled
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Rig
-from conformance.steps import Made
+from conformance.step_result import Made
 from conformance.sweep import Lane, bypass, sweep
 from conformance.topology import WORKLOADS
 from conformance.verdict import Failure, Status, Verdict

@@ -19,7 +19,7 @@ from conformance.cluster.ready import wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.followed_logs import FollowedLogs, Source
 from conformance.logbook import LogBook, json_lines
-from conformance.pods import Pod, Processes, pod_key, pods_by_workload, processes_of, service_addresses
+from conformance.pods import Pod, Processes, pod_key, pods_by_workload, processes_of
 from conformance.probe.session import Session
 from conformance.probers import Probers
 from conformance.profile import UNAVAILABLE, Profile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from conformance.exposure import Watch
     from conformance.sweep import Lane
 
-__all__ = ["Pod", "Processes", "Rig", "service_addresses"]
+__all__ = ["Rig"]
 
 
 class Rig:

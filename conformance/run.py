@@ -21,7 +21,8 @@ from conformance.open_paths import await_landing, hold_baseline, recover
 from conformance.rig import Rig
 from conformance.scenario import ChangeKind, Scenario, Step
 from conformance.stage import renew_barrier
-from conformance.steps import Hand, Made
+from conformance.step_result import Made
+from conformance.steps import Hand
 from conformance.sweep import Case, all_lanes, lanes, sweep
 from conformance.verdict import Failure, Status, Verdict, is_breach, worst
 

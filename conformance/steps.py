@@ -16,7 +16,7 @@ from conformance.step_result import Content, Made, check_values, check_warnings,
 from conformance.topology import Ref
 from conformance.verdict import Failure
 
-__all__ = ["Hand", "Made"]
+__all__ = ["Hand"]
 
 # Not about an object's content: not logged in, gone meanwhile, took too long, too many requests.
 NO_REFUSAL = (401, 404, 408, 429)

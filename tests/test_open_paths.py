@@ -13,7 +13,7 @@ from conformance.notes import Notes
 from conformance.open_paths import recover
 from conformance.profile import find_profile, load_profile
 from conformance.scenario import Expectation
-from conformance.steps import Made
+from conformance.step_result import Made
 from conformance.sweep import Lane, Probed, lanes
 from conformance.topology import Ref
 from conformance.verdict import Failure, Status, Verdict, worst
