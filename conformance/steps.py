@@ -278,11 +278,8 @@ class Hand:
             was, is_now = (each.body["metadata"].get("generation") for each in (stored, now))
             if was != is_now or content_of(stored) != content_of(now):
                 found.append(f"{key} was changed (generation {was}, now {is_now})")
-        late = [key for key in self._rig.unanswered if key not in self._existing]
-        found += [
-            f"{key} came late, of a write without an answer" for key in late if self._rig.kube.get(key).ok
-        ]
-        return found
+        late = [key for key in self._rig.arrived() if key not in self._existing]
+        return found + [f"{key} came late, of a write without an answer" for key in late]
 
     def undo(self) -> Made:
         """Deletes everything that is still there and restores labels. Never raises for a refusal. What

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from conformance.cluster.bounds import Bounds
 from conformance.cluster.kube import Answer, ObjectKey
+from conformance.errors import SetupError
 from conformance.profile import find_profile, load_profile
+from conformance.rig import Rig
 from conformance.scenario import Refusal
 from conformance.steps import Hand
 from conformance.topology import Names
@@ -37,6 +40,7 @@ class Api:
         self.code = code
         self.spec = spec
         self.stored: dict[str, Any] | None = None
+        self.bounds: Bounds | None = None
 
     def key(self, _: object, *, namespace: str = "") -> ObjectKey:
         return KEY
@@ -57,6 +61,7 @@ def hand_at(api: Api) -> tuple[Hand, Any]:
     profile = load_profile(find_profile("bundled"))
     names = Names(run="t", worker="", root="authz-system")
     rig: Any = SimpleNamespace(kube=api, profile=profile, names=names, unanswered={}, leftovers=[])
+    rig.arrived = lambda: Rig.arrived(rig)
     return Hand(rig, SimpleNamespace(documents=())), rig  # type: ignore[arg-type]  # it is not asked
 
 
@@ -84,3 +89,22 @@ def test_what_the_api_could_not_say_may_be_stored(code: int) -> None:
     assert [verdict.status for verdict in made.verdicts] == [Status.INCONCLUSIVE]
     assert rig.unanswered == {KEY: None}
     assert hand.disturbed() == [f"{KEY} came late, of a write without an answer"]
+
+
+@pytest.mark.parametrize("run", ["t", ""], ids=["of this run", "of others"])
+def test_what_others_have_of_that_name_is_left_as_it_is(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(200, BODY["spec"])
+    api.bounds = Bounds(run="t", root="istio-system", given=frozenset({"foo"}))
+    hand, rig = hand_at(api)
+    labels = api.bounds.labels if run else {}
+    api.stored = theirs = {"metadata": {"uid": "u", "labels": labels}, "spec": {}}
+
+    def refuse(*_: object, **__: object) -> object:
+        raise SetupError("it exists and is not of this run" if not run else "no answer")
+
+    monkeypatch.setattr(api, "apply", refuse)
+    with pytest.raises(SetupError):
+        hand.put(BODY)
+    assert hand.disturbed() == ([f"{KEY} came late, of a write without an answer"] if run else [])
+    Rig.clear(rig)
+    assert api.stored == (None if run else theirs)
