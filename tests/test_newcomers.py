@@ -87,3 +87,17 @@ def test_the_whole_log_of_a_pod_testifies(monkeypatch: pytest.MonkeyPatch) -> No
     pod = Newcomer(namespace="foo", address="10.0.0.1")
     asked = ask_all(played, "sleep.foo", pod.address, [9000] * 48, [pod])
     assert {item.testimony for item in asked} == {HEARD}
+
+
+def test_a_dead_port_does_not_hide_what_another_one_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: Any = Played()
+
+    def say(_: object, __: object, port: int, marker: str) -> bool:
+        played.log += [marker] if port == 9000 else []
+        return port == 9000
+
+    monkeypatch.setattr("conformance.newcomers._say", say)
+    pod = Newcomer(namespace="foo", address="10.0.0.1")
+    heard, dead = ask_all(played, "sleep.foo", pod.address, [9000, 9001], [pod])
+    assert (heard.alive, heard.testimony.seen_in) == (True, (NAME,))
+    assert (dead.alive, dead.testimony.complete) == (False, False)
