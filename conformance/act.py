@@ -201,7 +201,7 @@ class Act:
         for case, one in zip(cases, probed, strict=True):
             outcome = case.expectation.outcome
             if outcome is not Outcome.SUCCEEDED:
-                self._notes.forbidden.append(one)
+                self._notes.forbidden += [] if one.misled else [one]
                 if is_breach(one.expected(outcome, denials), one.seen):
                     self.fail(Failure.EXPOSURE, _said(one))
             elif one.seen.kind is Kind.UNKNOWN:

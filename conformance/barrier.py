@@ -84,6 +84,8 @@ class EnforcerStatus:
             with self._changed:
                 self._state = state
                 self._changed.notify_all()
+        with self._changed:
+            self._broken = self._broken or "nobody listens to the control plane any more"
         self._stream.close()
 
     @property

@@ -3,10 +3,11 @@
 Nobody may look into ztunnel from outside. tcp-echo listens on a port that no case speaks of. After a step's
 changes it is tried: where it answers, a DENY on it is applied, and it must be refused then; where it is
 refused already, by an ALLOW policy that does not name it, an ALLOW for it is applied, and it must answer
-then. Where neither turns it, a DENY of everything may be in force: then the port of another backend on the
-same node must turn, by a policy written later, because one ztunnel serves the node. Where there is none, or
-the DENY is the whole mesh's, nothing is proven. Ours is written last and policies come by one watch in order,
-so whoever obeys it has everything before it.
+then. Once ours is gone it must turn back; what stays open was opened by something else, and a DENY tells.
+Where neither turns it, a DENY of everything may be in force: then the port of another backend on the same
+node must turn, by a policy written later, because one ztunnel serves the node. Where there is none, or the
+DENY is the whole mesh's, nothing is proven. Ours is written last and policies come by one watch in order, so
+whoever obeys it has everything before it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ BACKEND = "tcp-echo"
 PORT = 9009
 PAUSE = 0.05  # seconds between two tries
 BY_EFFECT = frozenset({"PeerAuthentication", "Service"})
+REFUSALS = 2  # tries without an answer that make a refusal
+SOON = 1.0  # seconds in which a policy of ours is gone at the least
 PATIENCE = 6  # a part of the time, after which a neighbour is asked
 Answers = Callable[
     [str, int], bool
@@ -113,16 +116,28 @@ class ZtunnelPort:
     def _turn(self, pod: str, patience: float, deadline: float) -> str:
         """What turned; empty where the port stays refused until `patience`. Raises SetupError where it
         answers whatever we write, ProbeError where it cannot be tried."""
-        before = self._answers(pod, PORT)
-        action = "DENY" if before else "ALLOW"
-        with self._written(pod, action):
-            turned = self._until(pod, deadline if before else patience, answers=not before)
-        if before and not turned:
-            raise SetupError(f"{pod}: DENY on port {PORT} has no effect: nothing is proven to have landed")
-        # Gone again before anything is probed; an ALLOW beside others opens nothing but this port.
-        if not turned or (before and not self._until(pod, patience, answers=True)):
-            return ""
-        return f"{pod}: port {PORT} {'was refused after answering' if before else 'answered after refusing'}"
+        if self._is_open(pod):
+            return self._turn_off(pod, patience, deadline)
+        begun = time.monotonic()
+        with self._written(pod, "ALLOW"):
+            if not self._until(pod, patience, answers=True):
+                return ""
+        # What stays open once ours is gone may have been opened by something before ours. And gone it must be
+        # before anything is probed: an ALLOW without others closes all other ports.
+        now = time.monotonic()
+        if self._until(pod, min(now + max(SOON, 2 * (now - begun)), deadline), answers=False):
+            return f"{pod}: port {PORT} answered after refusing"
+        return self._turn_off(pod, patience, deadline)
+
+    def _turn_off(self, pod: str, patience: float, deadline: float) -> str:
+        """As `_turn`, of a port that answers."""
+        with self._written(pod, "DENY"):
+            if not self._until(pod, deadline, answers=False):
+                why = f"DENY on port {PORT} has no effect: nothing is proven to have landed"
+                raise SetupError(f"{pod}: {why}")
+        # Gone again before anything is probed.
+        turned = self._until(pod, patience, answers=True)
+        return f"{pod}: port {PORT} was refused after answering" if turned else ""
 
     def _beside(self, pod: str, others: Sequence[str], deadline: float) -> str:
         """A neighbour whose port turns, by a policy that was written after an ALLOW for this one's: the same
@@ -143,7 +158,8 @@ class ZtunnelPort:
 
     @contextmanager
     def _written(self, pod: str, action: str) -> Iterator[None]:
-        """A policy of ours on the port of the pod's namespace; deleted afterwards."""
+        """A policy of ours on the port of the pod's namespace; deleted afterwards. Raises SetupError where it
+        stays: an ALLOW denies all other ports where the case has none."""
         document = {
             "apiVersion": next((v for v in API if self._kube.serves(v, "AuthorizationPolicy")), API[0]),
             "kind": "AuthorizationPolicy",
@@ -159,10 +175,16 @@ class ZtunnelPort:
             self._kube.create(document).or_raise(f"create {key}")
             yield
         finally:
-            self._kube.delete(key)
+            answer = self._kube.delete(key)
+            if answer.code != 404:
+                answer.or_raise(f"{key} cannot be deleted")
+
+    def _is_open(self, pod: str) -> bool:
+        """No answer may have another cause than a policy: it counts when it comes several times in a row."""
+        return any(self._answers(pod, PORT) for _ in range(REFUSALS))
 
     def _until(self, pod: str, deadline: float, *, answers: bool) -> bool:
-        while self._answers(pod, PORT) is not answers:
+        while self._is_open(pod) is not answers:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(PAUSE)  # each try is a connection: a bounded poll

@@ -30,6 +30,7 @@ __all__ = ["Asked", "Held", "Newcomer", "ask", "ask_all", "hold", "namespace", "
 IMAGE = {"image": "authz-conformance:dev", "imagePullPolicy": "IfNotPresent"}
 NAME = "newcomer"
 CONTAINER = "app"
+PAUSE = 0.05  # seconds between two looks at a log
 # Says one line to a port of its own pod; a line of JSON: the answer.
 SAY = """
 import json, socket, sys
@@ -168,9 +169,10 @@ def ask_all(rig: Rig, source: str, host: str, ports: Sequence[int], pods: Sequen
     missing: list[str] = []
     for pod in pods:
         markers = {port: new_nonce() for port in alive}
-        for port, marker in markers.items():
-            alive[port] = _say(rig, pod, port, marker) and alive[port]
-        logs[pod.name] = _log_with(rig, pod, markers.values()) if all(alive.values()) else ""
+        said = {port: _say(rig, pod, port, marker) for port, marker in markers.items()}
+        alive = {port: alive[port] and said[port] for port in alive}
+        # Also where a port is dead: what it has heard it has heard.
+        logs[pod.name] = _log_with(rig, pod, [markers[port] for port in alive if said[port]])
         if not all(marker in logs[pod.name] for marker in markers.values()):
             missing.append(pod.key)
     heard = [tuple(name for name, log in logs.items() if nonce in log) for nonce in nonces]
@@ -194,10 +196,11 @@ def _log_with(rig: Rig, pod: Newcomer, markers: Iterable[str]) -> str:
     """The pod's log, once it has the markers or the deadline is over."""
     wanted = list(markers)
     deadline = time.monotonic() + rig.profile.deadlines.testimony
-    log = ""
-    while not all(marker in log for marker in wanted) and time.monotonic() < deadline:
+    while True:
         log = read_log(rig.kube, namespace=pod.namespace, pod=pod.name, container=CONTAINER)
-    return log
+        if all(marker in log for marker in wanted) or time.monotonic() >= deadline:
+            return log
+        time.sleep(PAUSE)  # each look is a request: a bounded poll
 
 
 def _say(rig: Rig, pod: Newcomer, port: int, line: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from conformance.rig import Processes
-from conformance.steps import Made
+from conformance.pods import Processes
+from conformance.step_result import Made
 from conformance.sweep import Lane, Probed
 from conformance.topology import Ref
 from conformance.verdict import Verdict

@@ -9,11 +9,11 @@ from typing import Any
 from conformance.barrier import Changes
 from conformance.evidence import Kind, Waited
 from conformance.lines import probe_line, waited_line
-from conformance.look import Round, milliseconds
+from conformance.look import Round, markers, milliseconds
 from conformance.notes import Notes, Settled
 from conformance.probe.converge import Convergence, converge
 from conformance.rig import Rig
-from conformance.steps import Made
+from conformance.step_result import Made
 from conformance.sweep import Lane, bypass, sweep
 from conformance.topology import WORKLOADS
 from conformance.verdict import Failure, Status, Verdict
@@ -48,7 +48,8 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
     if not all(map(_answered, result.rounds)):
         # What was not answered may have reached no sidecar, whose log would owe its entry for good.
         rig.recount()
-    astray = _astray(rig, result.last)
+    elsewhere, unheard = _astray(rig, result.last)
+    astray = elsewhere + unheard
     if missing or astray:
         notes.controls["baseline"]["held"] = False
         said = "; ".join([f"{probed.lane}: {probed.seen.describe()}" for probed in missing[:4]] + astray[:4])
@@ -57,21 +58,26 @@ def hold_baseline(rig: Rig, targets: Sequence[Lane], notes: Notes) -> None:
         raise Settled
 
 
-def _astray(rig: Rig, round_: Round) -> list[str]:
-    """Which answers came from another workload than the one asked, by the logs. A log that ended tells
-    nothing."""
+def _astray(rig: Rig, round_: Round) -> tuple[list[str], list[str]]:
+    """Which answers came from another workload than the one asked, by the logs, and which stand in no log. A
+    log that ended tells nothing."""
     ended = rig.silent_backends()
     answered = {one.nonce: one.lane for one in round_ if one.seen.kind is Kind.ANSWERED}
     wanted = {nonce: str(lane.workload) for nonce, lane in answered.items()}
     told = {nonce: workload for nonce, workload in wanted.items() if workload not in ended}
-    silent = rig.await_log(told, deadline=time.monotonic() + rig.profile.deadlines.testimony)
+    rig.await_log(told, deadline=time.monotonic() + rig.profile.deadlines.testimony)
     found = {nonce: rig.logbook.heard(nonce) for nonce in answered}
-    return [
-        f"{lane}: answered, but its bytes are in the log of {', '.join(found[nonce]) or 'nobody'}"
-        + (f" (that of {wanted[nonce]} is open and silent)" if wanted[nonce] in silent else "")
+    elsewhere = [
+        f"{lane}: answered, but its bytes are in the log of {', '.join(found[nonce])}"
         for nonce, lane in answered.items()
-        if found[nonce] != (wanted[nonce],) and (found[nonce] or nonce in told)
+        if found[nonce] not in ((), (wanted[nonce],))
     ]
+    unheard = [
+        f"{lane}: answered, but its bytes are in nobody's log (that of {wanted[nonce]} is open and silent)"
+        for nonce, lane in answered.items()
+        if nonce in told and not found[nonce]
+    ]
+    return elsewhere, unheard
 
 
 def recover(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> None:
@@ -87,8 +93,13 @@ def recover(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> No
     line["recovered_ms"] = milliseconds(time.monotonic() - begun) if result.first_stable is not None else None
     notes.controls["recovery"] = line
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
-    astray = _astray(rig, result.last)
-    if astray:
+    elsewhere, unheard = _astray(rig, result.last)
+    mute = markers(rig, targets)[0] if unheard and not elsewhere else ""
+    if mute:
+        # Who answered now is not known. What was seen before was told while the logs did.
+        reason = f"{'; '.join(unheard[:4])}: {mute}"
+        notes.verdicts.append(Verdict(status=Status.INCONCLUSIVE, reason=reason))
+    elif astray := elsewhere + unheard:
         # Without any policy, too: whatever was seen before says nothing of this mesh's policies.
         notes.forbidden.clear()
         rig.watched.clear()

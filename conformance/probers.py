@@ -84,7 +84,8 @@ class Probers:
         return set(self._sessions)
 
     def drop(self, ref: Ref) -> None:
-        """Closes the session, if there is one."""
+        """Closes the session, if there is one; the workload's next pod is waited for."""
+        self._in_vain.pop(ref, None)
         session = self._sessions.pop(ref, None)
         if session is not None:
             session.close()

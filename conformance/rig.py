@@ -19,7 +19,7 @@ from conformance.cluster.ready import wait_for_pods
 from conformance.errors import ProbeError, SetupError
 from conformance.followed_logs import FollowedLogs, Source
 from conformance.logbook import LogBook, json_lines
-from conformance.pods import Pod, Processes, pod_key, pods_by_workload, processes_of, service_addresses
+from conformance.pods import Pod, Processes, pod_key, pods_by_workload, processes_of
 from conformance.probe.session import Session
 from conformance.probers import Probers
 from conformance.profile import UNAVAILABLE, Profile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from conformance.exposure import Watch
     from conformance.sweep import Lane
 
-__all__ = ["Pod", "Processes", "Rig", "service_addresses"]
+__all__ = ["Rig"]
 
 
 class Rig:
@@ -260,8 +260,15 @@ class Rig:
             if answer.code != 404:
                 answer.or_raise(f"an earlier case's {self.leftovers[0]} cannot be deleted")
             self.leftovers.pop(0)
-        for key in self.unanswered:
+        for key in self.arrived():
             self.kube.delete(key)
+
+    def arrived(self) -> list[ObjectKey]:
+        """What stands there of the writes without an answer. In a namespace that is lent an object of that
+        name may be others', which is why the write failed. Raises SetupError."""
+        answers = {key: self.kube.get(key) for key in self.unanswered}
+        bounds = self.kube.bounds
+        return [key for key, now in answers.items() if now.ok and (bounds is None or bounds.owns(now.body))]
 
     def settle(self) -> None:
         """Before a step and after a case: the access logs are read to their end, as far as there is one, so

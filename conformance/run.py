@@ -21,7 +21,8 @@ from conformance.open_paths import await_landing, hold_baseline, recover
 from conformance.rig import Rig
 from conformance.scenario import ChangeKind, Scenario, Step
 from conformance.stage import renew_barrier
-from conformance.steps import Hand, Made
+from conformance.step_result import Made
+from conformance.steps import Hand
 from conformance.sweep import Case, all_lanes, lanes, sweep
 from conformance.verdict import Failure, Status, Verdict, is_breach, worst
 
@@ -149,7 +150,7 @@ def _first_connections(rig: Rig, cases: Sequence[Case], notes: Notes) -> list[Ve
     before it was made, so that there is nothing to wait for."""
     closed = [case for case in cases if case.expectation.outcome is not Outcome.SUCCEEDED]
     probed = sweep(rig, [case.lane for case in closed])
-    notes.forbidden += probed
+    notes.forbidden += [one for one in probed if not one.misled]
     denials = frozenset(rig.profile.denials)
     return [
         Verdict(

@@ -16,7 +16,7 @@ from conformance.step_result import Content, Made, check_values, check_warnings,
 from conformance.topology import Ref
 from conformance.verdict import Failure
 
-__all__ = ["Hand", "Made"]
+__all__ = ["Hand"]
 
 # Not about an object's content: not logged in, gone meanwhile, took too long, too many requests.
 NO_REFUSAL = (401, 404, 408, 429)
@@ -176,6 +176,8 @@ class Hand:
                 made.fail(Failure.NOT_REFUSED, f"{key} was accepted; it must be refused")
             return
         if answer.code >= 500 or answer.code in NO_REFUSAL or answer.reason == "Conflict":
+            if answer.code >= 500 or answer.code == 408:
+                self._rig.unanswered[key] = None  # it may have been stored, or be stored later
             made.doubt(f"the API could not take {key}: {said}")  # which says nothing about its content
             return
         if refused is None:
@@ -195,7 +197,8 @@ class Hand:
         after = content_of(now)
         if after != before:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
-            if after and dict(sent.get("spec", {})).items() <= dict(after["spec"] or {}).items():
+            same = after and dict(sent.get("spec") or {}).items() <= dict(after["spec"] or {}).items()
+            if after and (before is None or same):
                 self._existing[key], self._stored[key] = None, now  # any other change is somebody else's
 
     def _delete(self, key: ObjectKey, made: Made) -> None:
@@ -275,11 +278,8 @@ class Hand:
             was, is_now = (each.body["metadata"].get("generation") for each in (stored, now))
             if was != is_now or content_of(stored) != content_of(now):
                 found.append(f"{key} was changed (generation {was}, now {is_now})")
-        late = [key for key in self._rig.unanswered if key not in self._existing]
-        found += [
-            f"{key} came late, of a write without an answer" for key in late if self._rig.kube.get(key).ok
-        ]
-        return found
+        late = [key for key in self._rig.arrived() if key not in self._existing]
+        return found + [f"{key} came late, of a write without an answer" for key in late]
 
     def undo(self) -> Made:
         """Deletes everything that is still there and restores labels. Never raises for a refusal. What

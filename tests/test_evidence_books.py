@@ -228,6 +228,15 @@ def test_a_broken_stream_proves_nothing() -> None:
     barrier.close()
 
 
+def test_what_is_closed_proves_nothing() -> None:
+    barrier = EnforcerStatus(Status(state({})), awaited_kinds=[])
+    barrier.await_first(60)
+    assert barrier.wait(Changes(), pods=["foo/pod"], timeout=60).landed
+    barrier.close()
+    assert not barrier.wait(Changes(), pods=["foo/pod"], timeout=60).landed
+    assert barrier.broken
+
+
 @pytest.mark.parametrize("last", ["", "5", "{}", '{"objects": {}}'])
 def test_a_stream_that_ended_proves_nothing_of_what_came_after(last: str) -> None:
     stream = Status(state({}))

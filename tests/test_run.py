@@ -10,26 +10,30 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from conformance.act import Act
 from conformance.barrier import Changes
 from conformance.cluster.embedded.cluster import start_embedded
 from conformance.cluster.install import MANIFESTS, install_workloads, read_manifests
 from conformance.cluster.kube import Answer, Kube, ObjectKey
 from conformance.cluster.ready import wait_for_deletion
 from conformance.errors import ProbeError, SetupError
-from conformance.evidence import Kind, Observation, Waited
+from conformance.evidence import Kind, Observation, Outcome, Waited
 from conformance.notes import CaseResult, Notes
-from conformance.pods import pods_by_workload, service_addresses
+from conformance.pods import Pod, pods_by_workload, service_addresses
+from conformance.probers import Probers
 from conformance.profile import find_profile, load_profile
 from conformance.reading import Problems
 from conformance.rig import Rig
-from conformance.run import _delivered_late, run_case
+from conformance.run import _delivered_late, _first_connections, run_case
+from conformance.scenario import Expectation
 from conformance.scenario_reader import load_file
 from conformance.step_result import content_of
-from conformance.sweep import Lane, Probed
+from conformance.sweep import Lane, Probed, lanes
 from conformance.telemetry import log_connections
 from conformance.topology import NAMESPACES, Names, Ref
 from conformance.verdict import Failure, Status, Verdict
@@ -461,6 +465,40 @@ def test_a_case_waits_once_for_a_prober_that_does_not_come(rig: Rig, monkeypatch
     rig.forget()
     rig.heal()
     assert rig.open_sessions([client]) == {}
+
+
+def test_a_next_pod_is_waited_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def silent(*_: object, pod: str, **__: object) -> None:
+        asked.append(pod)
+        raise ProbeError("no line within its deadline")
+
+    monkeypatch.setattr("conformance.probers.open_exec", silent)
+    kube: Any = SimpleNamespace(timeout=0.0)  # whatever it takes is too long
+    probers, ref = Probers(kube), Ref.parse("sleep.foo")
+    for name in ("one", "one", "two"):
+        pod = Pod(name=name, namespace="foo", address="", sidecar=False, labels={})
+        if name == "two":
+            probers.drop(ref)
+        with pytest.raises(ProbeError):
+            probers.session(ref, pod, 0.0)
+    assert asked == ["one", "two"]
+
+
+def test_what_a_misled_probe_delivers_is_not_held_against_the_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, server = Ref.parse("sleep.foo"), Ref.parse("tcp-echo.foo")
+    rows = [Expectation(source=client, target=server, ports=(9000,), outcome=Outcome.REJECTED)]
+    seen = Observation(kind=Kind.UNKNOWN, why="its name led elsewhere")
+    probed = Probed(lane=lanes(rows)[0].lane, nonce="n1", line="n1", seen=seen, misled=True)
+    rig: Any = SimpleNamespace(profile=load_profile(find_profile("bundled")))
+    nothing: Any = None
+    notes = Notes(begun=0.0)
+    for module in ("run", "act"):
+        monkeypatch.setattr(f"conformance.{module}.sweep", lambda *_: [probed])
+    assert _first_connections(rig, lanes(rows), notes) == []
+    assert Act(rig, nothing, nothing, notes).probe(rows) == [probed]
+    assert notes.forbidden == []
 
 
 def test_a_stopped_backend_is_inconclusive_and_never_a_rejection(

@@ -55,12 +55,14 @@ class Bounds:
                 hint="--allow-mesh-wide for the mesh's root namespace" if key.namespace == self.root else "",
             )
 
+    def owns(self, current: Mapping[str, Any]) -> bool:
+        """Whether this run made what stands there."""
+        labels = (current.get("metadata") or {}).get("labels") or {}
+        return not self.enforced or (labels.get(MANAGED_BY), labels.get(RUN)) == (MANAGER, self.run)
+
     def check_owner(self, key: ObjectKey, current: Mapping[str, Any]) -> None:
         """Raises SetupError where what stands there was not made by this run."""
-        if not self.enforced:
-            return
-        labels = (current.get("metadata") or {}).get("labels") or {}
-        if (labels.get(MANAGED_BY), labels.get(RUN)) != (MANAGER, self.run):
+        if not self.owns(current):
             raise SetupError(
                 f"{key} exists and is not of this run: it is left as it is",
                 hint="`python -m conformance cleanup` removes what other runs left",

@@ -30,9 +30,17 @@ def open_log(kube: Kube, *, namespace: str, pod: str, container: str, tail: int 
         raise SetupError(f"log of {namespace}/{pod}: {error.message}", hint=error.hint) from None
     if int(response.status) >= 300:
         read_answer(response, kube.read(response)).or_raise(f"log of {namespace}/{pod}")
-    # Where the API closes after its answer, the response alone still knows the socket.
-    response.response._sock_shutdown.__self__.settimeout(None)
+    if (sock := _socket_of(response.response)) is not None:
+        sock.settimeout(None)
     return response.response
+
+
+def _socket_of(response: Any) -> Any:
+    """None where nobody tells any more: its log ends with the first long silence."""
+    if response._sock_shutdown:
+        # Where the API closes after its answer, the response alone still knows the socket.
+        return response._sock_shutdown.__self__
+    return getattr(response.connection, "sock", None)  # by way of a proxy that speaks TLS itself
 
 
 def log_lines(response: Any) -> Iterator[bytes]:
@@ -49,9 +57,19 @@ def end_log(response: Any) -> None:
         response.shutdown()
 
 
-def read_log(kube: Kube, *, namespace: str, pod: str, container: str, previous: bool = False) -> str:
-    """The last lines of a log, for messages; empty where there is none."""
-    query = {"container": container, "tailLines": "20", "previous": "true" if previous else "false"}
+def read_log(
+    kube: Kube,
+    *,
+    namespace: str,
+    pod: str,
+    container: str,
+    tail: int | None = None,
+    previous: bool = False,
+) -> str:
+    """A log as far as it goes now, or its last `tail` lines; empty where there is none."""
+    query = {"container": container, "previous": "true" if previous else "false"}
+    if tail is not None:
+        query["tailLines"] = str(tail)
     try:
         response = kube.open(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query)
         data = kube.read(response)

@@ -32,6 +32,7 @@ HOPELESS = frozenset(
 )
 FOR_GOOD = "violates PodSecurity"  # in the message of a refused pod
 LOOK_AGAIN_SECONDS = 5.0
+LAST_WORDS = 20  # lines
 Pods = list[dict[str, Any]]
 
 
@@ -70,6 +71,7 @@ def raise_if_hopeless(kube: Kube, pod: Mapping[str, Any]) -> None:
                 namespace=metadata["namespace"],
                 pod=metadata["name"],
                 container=container["name"],
+                tail=LAST_WORDS,
                 previous=bool(last),
             ).strip()
             tail = f"\nits last words:\n{words}" if words else ""

@@ -20,7 +20,8 @@ from conformance.cluster.kube import Kube, ObjectKey
 from conformance.cluster.ready import Pods, has_sidecar
 from conformance.errors import ConformanceError
 from conformance.fuzz.cases import CLIENTS, SHARED, TARGET, placed
-from conformance.rig import Pod, Rig, service_addresses
+from conformance.pods import Pod, service_addresses
+from conformance.rig import Rig
 from conformance.topology import TAILS, WORKLOADS, Names, Ref, Workload
 
 __all__ = ["Pool", "SlotNames", "open_pool", "slots_for"]

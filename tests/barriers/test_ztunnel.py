@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -56,6 +56,74 @@ def test_a_port_that_does_not_turn_proves_nothing() -> None:
     assert (landed, "DENY on port 9009 has no effect: nothing is proven" in detail) == (False, True)
     landed, detail = wait(Mesh(standing=False, denies_all=True), timeout=0.2)
     assert (landed, "no other backend is on its node: nothing is proven" in detail) == (False, True)
+
+
+class Lossy(Mesh):
+    """Some tries get no answer for another cause than a policy: those with these numbers, from 0 on."""
+
+    def __init__(self, *lost: int, deaf: int = 0) -> None:
+        super().__init__(standing=True, deaf=deaf)
+        self.lost = lost
+        self.tries = 0
+
+    def answers(self, pod: str, port: int) -> bool:
+        self.tries += 1
+        return super().answers(pod, port) and self.tries - 1 not in self.lost
+
+
+@pytest.mark.parametrize(
+    ("mesh", "landed"),
+    [
+        pytest.param(Lossy(0), True, id="the first try"),
+        pytest.param(Lossy(0, 1, deaf=10**9), False, id="all tries before ours is written"),
+        pytest.param(Lossy(2, deaf=10**9), False, id="one after it"),
+    ],
+)
+def test_a_lost_connection_is_no_refusal(mesh: Lossy, landed: bool) -> None:
+    found, detail = wait(mesh, timeout=60 if landed else 0.3)
+    assert found is landed, detail
+    if landed:
+        assert [document["spec"]["action"] for document in mesh.written] == ["DENY"]
+
+
+@pytest.mark.parametrize("deaf", [0, 10**9], ids=["obeys", "deaf to ours"])
+def test_what_opened_the_port_before_ours_is_no_proof_of_ours(deaf: int) -> None:
+    class Opening(Mesh):
+        """An earlier deletion opens the port while ours is written."""
+
+        def create(self, document: dict[str, Any]) -> Answer:
+            self.standing = True
+            return super().create(document)
+
+    mesh = Opening(standing=False, deaf=deaf)
+    landed, detail = wait(mesh, timeout=0.3 if deaf else 60)
+    assert landed is not bool(deaf), detail
+    assert [document["spec"]["action"] for document in mesh.written] == ["ALLOW", "DENY"]
+
+
+def test_an_allow_is_gone_before_anything_is_probed() -> None:
+    class Late(Mesh):
+        """Obeys a deletion three tries later."""
+
+        lingers = 3
+
+        def answers(self, pod: str, port: int) -> bool:
+            if self.written and not self.policies and self.lingers:
+                self.lingers -= 1
+                return True
+            return super().answers(pod, port)
+
+    mesh = Late(standing=False)
+    assert wait(mesh)[0]
+    assert mesh.lingers == 0
+
+
+def test_a_policy_of_ours_that_stays_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = Mesh(standing=False)
+    monkeypatch.setattr(mesh, "delete", lambda _: Answer(code=403, reason="Forbidden", message="no"))
+    barrier = ZtunnelPort(cast("Kube", mesh), answers=mesh.answers, awaited_kinds=("AuthorizationPolicy",))
+    waited = barrier.wait(Changes(), pods=[POD], timeout=60)
+    assert (waited.landed, "cannot be deleted: 403 Forbidden no" in waited.detail) == (False, True)
 
 
 OTHER = "bar/tcp-echo-1"

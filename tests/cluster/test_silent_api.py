@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3 import HTTPResponse
+from urllib3.connection import HTTPConnection
 
 from conformance.cluster.exec import open_exec
 from conformance.cluster.kube import Kube
@@ -168,6 +170,21 @@ def test_a_log_without_an_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [late_line, late_line_and_close])
 def test_silence_is_normal_in_a_log_that_is_open(answer: Answer, tmp_path: Path) -> None:
     with serving(answer, tmp_path) as kube:
+        response = ended(lambda: open_log(kube, **POD, tail=0))
+        assert ended(lambda: list(log_lines(response))) == [b"line"]
+
+
+def test_a_log_by_way_of_a_proxy_that_speaks_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    getresponse = HTTPConnection.getresponse
+
+    def without_shutdown(self: HTTPConnection) -> HTTPResponse:
+        """As urllib3 has it there: its SSLTransport is no socket."""
+        response = getresponse(self)
+        response._sock_shutdown = None
+        return response
+
+    monkeypatch.setattr(HTTPConnection, "getresponse", without_shutdown)
+    with serving(late_line, tmp_path) as kube:
         response = ended(lambda: open_log(kube, **POD, tail=0))
         assert ended(lambda: list(log_lines(response))) == [b"line"]
 
