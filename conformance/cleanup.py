@@ -48,8 +48,14 @@ def add_command(commands: Any) -> None:
 
 def clean_up(options: argparse.Namespace) -> int:
     """0 where nothing of what was asked for is left, 1 where something could not be deleted."""
-    problems = _clean_kind(options)
     named = options.kubeconfig or options.context or options.mesh_kubeconfig
+    problems: list[str] = []
+    try:
+        problems += _clean_kind(options)
+    except SetupError as error:
+        print(f"  {error}", file=sys.stderr)
+        if not named:  # who asks for another cluster need not have Docker
+            problems.append(f"kind clusters: {error.message}")
     if named or not _has_kind() or _has_kubeconfig():
         problems += _clean_apis(options)
     else:
@@ -139,7 +145,8 @@ def _clean_apis(options: argparse.Namespace) -> list[str]:
         if not asked:
             print("  nothing to delete")
         elif not options.dry_run:
-            problems += delete_owned(kube, asked)
-            print(f"  {len(asked)} objects deleted" if not problems else "  not everything was deleted")
+            left = delete_owned(kube, asked)
+            print(f"  {len(asked)} objects deleted" if not left else "  not everything was deleted")
+            problems += left
         kube.close()
     return problems

@@ -10,7 +10,7 @@ from conformance.barrier import Changes
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.verdict import Failure, Status, Verdict
 
-__all__ = ["Content", "Made", "check_values", "check_warnings", "content_of"]
+__all__ = ["Content", "Made", "check_values", "check_warnings", "content_of", "is_what_was_sent"]
 
 Content = dict[str, Any]
 
@@ -83,6 +83,20 @@ def content_of(answer: Answer) -> Content | None:
     metadata = answer.body["metadata"]
     meant = {name: metadata.get(name) for name in ("uid", "labels", "annotations")}
     return {**meant, "spec": answer.body.get("spec")}
+
+
+def is_what_was_sent(after: Content, sent: Mapping[str, Any], before: Content) -> bool:
+    """Whether a changed object is what a write would have made of it: its document, or its merge patch."""
+    return after["spec"] in (sent.get("spec"), _merged(before["spec"], sent.get("spec")))
+
+
+def _merged(value: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, Mapping):
+        return patch
+    old = value if isinstance(value, Mapping) else {}
+    kept = {name: old[name] for name in old if name not in patch}
+    return kept | {name: _merged(old.get(name), new) for name, new in patch.items() if new is not None}
 
 
 def _value_at(value: Any, path: str) -> Any:

@@ -12,7 +12,7 @@ from conformance.placeholders import resolve
 from conformance.pods import pod_key
 from conformance.rig import Rig
 from conformance.scenario import Change, ChangeKind, Document, Refusal, Relabel, Scenario, Step
-from conformance.step_result import Content, Made, check_values, check_warnings, content_of
+from conformance.step_result import Content, Made, check_values, check_warnings, content_of, is_what_was_sent
 from conformance.topology import Ref
 from conformance.verdict import Failure
 
@@ -197,8 +197,7 @@ class Hand:
         after = content_of(now)
         if after != before:
             made.fail(Failure.NOT_REFUSED, f"{key} was refused, yet it changed from {before} to {after}")
-            same = after and dict(sent.get("spec") or {}).items() <= dict(after["spec"] or {}).items()
-            if after and (before is None or same):
+            if after and (before is None or is_what_was_sent(after, sent, before)):
                 self._existing[key], self._stored[key] = None, now  # any other change is somebody else's
 
     def _delete(self, key: ObjectKey, made: Made) -> None:

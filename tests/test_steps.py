@@ -13,6 +13,7 @@ from conformance.errors import SetupError
 from conformance.profile import find_profile, load_profile
 from conformance.rig import Rig
 from conformance.scenario import Refusal
+from conformance.step_result import is_what_was_sent
 from conformance.steps import Hand
 from conformance.topology import Names
 from conformance.verdict import Failure, Status
@@ -80,6 +81,22 @@ def test_what_was_refused_and_is_stored_is_undone(sent: object, stored: object) 
     assert hand.disturbed() == []
     hand.undo()
     assert (api.stored, rig.leftovers) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("patch", "after", "same"),
+    [
+        pytest.param({"a": {"c": 2}}, {"a": {"b": 1, "c": 2}, "d": [3]}, True, id="merged"),
+        pytest.param({"d": None}, {"a": {"b": 1}}, True, id="removed"),
+        pytest.param({"a": {"b": 1}, "e": 5}, {"a": {"b": 1}, "e": 5}, True, id="replaced"),
+        pytest.param({"d": None}, {"d": [3]}, False, id="somebody else's"),
+    ],
+)
+def test_a_change_is_ours_where_it_is_what_our_write_would_have_made(
+    patch: dict[str, Any], after: dict[str, Any], same: bool
+) -> None:
+    before = {"spec": {"a": {"b": 1}, "d": [3]}}
+    assert is_what_was_sent({"spec": after}, {"spec": patch}, before) is same
 
 
 @pytest.mark.parametrize("code", [408, 500, 504])

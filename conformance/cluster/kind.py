@@ -104,7 +104,7 @@ class KindCluster:
             if not self.keep:
                 delete(self.name, self.kubeconfig)
         finally:
-            self.mark.release(remove=not self.keep and not exists(self.name))
+            self.mark.release(remove=not self.keep and not may_exist(self.name))
             shutil.rmtree(self.kubeconfig.parent, ignore_errors=True)
 
 
@@ -158,7 +158,7 @@ def start_kind(
             with suppress(SetupError):
                 delete(name, kubeconfig)
         if mark is not None:
-            mark.release(remove=fresh and not taken and not exists(name))
+            mark.release(remove=fresh and not taken and not may_exist(name))
         shutil.rmtree(directory, ignore_errors=True)
         raise
     workers = sum(1 for line in config.read_text(encoding="utf-8").splitlines() if line == "- role: worker")
@@ -243,15 +243,24 @@ def delete(name: str, kubeconfig: Path) -> None:
 
 
 def clusters() -> list[str]:
-    """Names of the kind clusters of this Docker daemon; empty where it does not tell."""
+    """Names of the kind clusters of this Docker daemon. Raises SetupError where it does not tell."""
     try:
         return [line.strip() for line in run_program(["kind", "get", "clusters"], SHORT_SECONDS).splitlines()]
-    except Failed:
-        return []
+    except Failed as error:
+        raise SetupError(f"kind does not tell its clusters: {_told(error)}") from None
 
 
 def exists(name: str) -> bool:
+    """Raises SetupError as `clusters`."""
     return name in clusters()
+
+
+def may_exist(name: str) -> bool:
+    """True, too, where kind does not tell: what is not known to be gone keeps its mark."""
+    try:
+        return exists(name)
+    except SetupError:
+        return True
 
 
 def write_kubeconfig(name: str, kubeconfig: Path) -> None:
@@ -287,7 +296,7 @@ class StaleCluster:
 
 def stale_clusters() -> list[StaleCluster]:
     """Those of this user's runs, oldest first; empty where kind is not installed. One without a mark here is
-    another user's or another machine's, and not told."""
+    another user's or another machine's, and not told. Raises SetupError where kind fails."""
     if not shutil.which("kind"):
         return []
     found = []

@@ -260,6 +260,10 @@ def test_cleanup_lists_and_removes_the_clusters_of_dead_runs(
     code, output = cleanup()
     assert (code, "1 younger ones are left" in output, "1 kept" in output) == (0, True, True), output
     assert "no kubeconfig: only kind clusters" in output
+    standin.answer("kind get clusters", code=1, err="ERROR: Cannot connect to the Docker daemon\n")
+    code, output = cleanup()
+    assert (code, "nothing to delete" in output) == (1, False), output
+    standin.answer("kind get clusters")
     code, output = cleanup("--older-than=0s", "--dry-run")
     assert (code, f"  {dead.name} (run 1122101502ef, 0.0 h old)" in output) == (0, True), output
     assert standin.clusters() == [kept.name, running.name, dead.name]
