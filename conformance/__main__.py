@@ -169,8 +169,8 @@ def list_plan(options: argparse.Namespace) -> int:
     else:
         rows = [
             {"id": item.id, "level": item.level, "basis": item.basis}
-            | {"scenarios": [case.id for case in scenarios if item.id in case.requirements]}
             | {"statement": item.statement}
+            | {"scenarios": [case.id for case in scenarios if item.id in case.requirements]}
             for item in load_catalogue().values()
         ]
     if options.format == "json":
