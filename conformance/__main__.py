@@ -9,13 +9,17 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from conformance import interrupts
 from conformance.errors import ConformanceError
 
+if TYPE_CHECKING:
+    import pytest
+
 INTERRUPTED = 2
 BAD_INPUT = 4
+WHAT = "Proves that a mesh enforces AuthorizationPolicy on TCP as documented. README.md has the exit codes."
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     from conformance.image_commands import add_images
     from conformance.report.commands import add_commands
 
-    top = Parser(prog="python -m conformance", description=__doc__)
+    top = Parser(prog="python -m conformance", description=WHAT)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the scenarios (pytest's options work, too)", add_help=False)
     run.set_defaults(call=None)
@@ -111,7 +115,14 @@ def run_suite(arguments: Sequence[str]) -> int:
 
     here = Path(__file__).parent
     wiring = ["-c", str(here.parent / "pyproject.toml"), "--rootdir", str(here.parent)]
-    return int(pytest.main([*wiring, str(here), "-v", "--tb=short", *arguments]))
+    return int(pytest.main([*wiring, str(here), "-v", "--tb=short", *arguments], plugins=[Named()]))
+
+
+class Named:
+    """A plugin: usage and errors name the command that was typed, where pytest would say `pytest.main()`."""
+
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        parser.prog = "python -m conformance run"
 
 
 def lint(options: argparse.Namespace) -> int:
@@ -158,8 +169,8 @@ def list_plan(options: argparse.Namespace) -> int:
     else:
         rows = [
             {"id": item.id, "level": item.level, "basis": item.basis}
-            | {"scenarios": [case.id for case in scenarios if item.id in case.requirements]}
             | {"statement": item.statement}
+            | {"scenarios": [case.id for case in scenarios if item.id in case.requirements]}
             for item in load_catalogue().values()
         ]
     if options.format == "json":

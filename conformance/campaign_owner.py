@@ -184,7 +184,7 @@ class Owner:
         """Stops the cluster if it is ours to stop; whether there was one."""
         kube, self.kube = self.kube, None
         cluster, self.cluster = self.cluster, None
-        if kube is not None and self.campaign.guest and not self.campaign.options.keep:
+        if kube is not None and kube.wrote and self.campaign.guest and not self.campaign.options.keep:
             # Workers remove their own; a worker that was lost has not.
             bounds = self.campaign.bounds
             lent = {*bounds.given, *((bounds.root,) if bounds.mesh_wide else ())}

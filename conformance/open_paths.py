@@ -90,7 +90,9 @@ def recover(rig: Rig, targets: Sequence[Lane], undone: Made, notes: Notes) -> No
     result = _reach(rig, targets, rig.profile.deadlines.recovery)
     line = _control_line(result)
     line["barrier"] = waited_line(waited)
-    line["recovered_ms"] = milliseconds(time.monotonic() - begun) if result.first_stable is not None else None
+    # Where the deletion is not proven to have landed, the time is the barrier's patience, not the mesh's.
+    proven = waited.landed and result.first_stable is not None
+    line["recovered_ms"] = milliseconds(time.monotonic() - begun) if proven else None
     notes.controls["recovery"] = line
     missing = [probed for probed in result.last if probed.seen.kind is not Kind.ANSWERED]
     elsewhere, unheard = _astray(rig, result.last)

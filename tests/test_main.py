@@ -50,6 +50,13 @@ def test_what_is_not_there_is_bad_input(
     assert capsys.readouterr().err == message
 
 
+def test_an_option_that_is_not_known_is_told_under_the_name_that_was_typed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--nosuch"]) == 4
+    assert "python -m conformance run: error: unrecognized arguments: --nosuch" in capfd.readouterr().err
+
+
 def test_a_reader_that_had_enough_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)

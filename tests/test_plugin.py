@@ -111,7 +111,8 @@ def write_kubeconfig(file: Path, *, server: str, more: str = "") -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [", "is not YAML"),
+        ("a: [", "is not YAML, line 1"),
+        ("a:\n- [b", "is not YAML, line 2"),
         ("hello", "is no kubeconfig: it is not a mapping"),
         ("clusters: [3]", "is no kubeconfig: clusters is not a list of mappings"),
         ("{}", "has no current context"),
@@ -122,6 +123,11 @@ def test_what_is_wrong_with_a_kubeconfig_is_told(content: str, message: str, tmp
     file.write_text(content)
     with pytest.raises(InputError, match=message):
         connect(file, None)
+
+
+def test_a_kubeconfig_that_is_a_directory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a directory"):
+        connect(tmp_path, None)
 
 
 def test_a_kubeconfig_that_is_none_is_one_message(tmp_path: Path) -> None:

@@ -428,6 +428,22 @@ def test_bytes_that_arrive_after_their_step_was_judged_are_a_breach(rig: Rig) ->
     assert [verdict.failure for verdict in _delivered_late(rig, notes)] == [Failure.DELIVERED]
 
 
+def test_a_recovery_that_is_not_proven_has_no_time(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time would be the barrier's patience, and the mesh would be over its budget for it."""
+
+    def unproven(*_: object) -> Waited:
+        return Waited(strategy="none", landed=False, seconds=30.0, detail="no word of it")
+
+    monkeypatch.setattr("conformance.open_paths.await_landing", unproven)
+    steps = "- expect: [{from: sleep.foo, to: tcp-echo.foo, ports: [9000], outcome: succeeded}]"
+    result = run(rig, tmp_path, steps)
+    assert result.line["status"] == "inconclusive", result.verdict
+    assert "the deletion is not proven to have landed: no word of it" in result.line["reason"]
+    assert result.line["time_to_recover_ms"] is None
+
+
 def test_a_new_pod_that_is_open_at_first_is_a_breach_whatever_it_does_later(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

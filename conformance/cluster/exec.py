@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -88,9 +89,10 @@ class ExecStream:
             self._buffer += self._client.read_channel(STDOUT)
             self._errors += self._client.read_channel(STDERR)
         text, self._buffer = self._buffer + self._client.read_channel(STDOUT), b""
-        status = self._client.read_channel(STATUS).decode(errors="replace")
-        if '"Success"' not in status:
-            said = (self._errors.decode(errors="replace") + status)[-400:].strip()
+        self._errors += self._client.read_channel(STDERR)
+        status = self._client.read_channel(STATUS)
+        if b'"Success"' not in status:
+            said = (self._errors.decode(errors="replace") + _message(status))[-400:].strip()
             raise ProbeError(f"{self.what}: {said or 'the stream ended without a status'}")
         return str(text.decode(errors="replace"))
 
@@ -105,8 +107,17 @@ class ExecStream:
     def _said(self) -> str:
         self._errors += self._client.read_channel(STDERR)
         status = self._client.read_channel(STATUS)
-        said = (self._errors + status)[-400:].decode(errors="replace").strip()
+        said = (self._errors.decode(errors="replace") + _message(status))[-400:].strip()
         return f": {said}" if said else ""
+
+
+def _message(status: bytes) -> str:
+    """What a Status object says to a reader; any other text as it is."""
+    text = status.decode(errors="replace")
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text
 
 
 def open_exec(

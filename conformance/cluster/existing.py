@@ -48,8 +48,11 @@ def from_environment() -> Path:
 def connect(kubeconfig: Path | None, context: str | None) -> ExistingCluster:
     """The kubeconfig given, else $KUBECONFIG, else the usual file. Raises InputError where there is none."""
     chosen = kubeconfig or from_environment()
+    hint = "--kubeconfig FILE, or set KUBECONFIG"
+    if chosen.is_dir():
+        raise InputError(f"the kubeconfig {chosen} is a directory", hint=hint)
     if not chosen.is_file():
-        raise InputError(f"there is no kubeconfig {chosen}", hint="--kubeconfig FILE, or set KUBECONFIG")
+        raise InputError(f"there is no kubeconfig {chosen}", hint=hint)
     return ExistingCluster(kubeconfig=chosen, description=describe_context(chosen, context))
 
 

@@ -47,6 +47,7 @@ class Kube:
         self.timeout = timeout  # seconds that the API may take to answer
         self.client = load_client(kubeconfig, context)
         self.bounds: Bounds | None = None  # of the run that writes; None = nothing is labelled
+        self.wrote = False  # whether anything of the run was sent, so that something may be there to remove
         self._discovered: dict[str, dict[str, tuple[str, bool]]] = {}
         self._preferred: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -226,6 +227,7 @@ class Kube:
         if self.bounds is None:
             return key, document
         self.bounds.check(key)
+        self.wrote = True
         return key, self.bounds.stamped(document)
 
     def get(self, key: ObjectKey) -> Answer:

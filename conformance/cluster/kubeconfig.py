@@ -106,8 +106,12 @@ def _read(kubeconfig: Path) -> dict[str, Any]:
         content = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"the kubeconfig {kubeconfig} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"the kubeconfig {kubeconfig} is not YAML") from None
+    except UnicodeDecodeError:
+        raise InputError(f"the kubeconfig {kubeconfig} is not YAML: it is no UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"the kubeconfig {kubeconfig} is not YAML{line}") from None
     if not isinstance(content, dict):
         raise InputError(f"{kubeconfig} is no kubeconfig: it is not a mapping")
     for section in ("clusters", "contexts", "users"):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from conformance.barrier_istio import pilot_agent
 from conformance.cluster.install import install_namespace
 from conformance.cluster.ready import Pods, has_sidecar, wait_for_deployments
 from conformance.errors import ProbeError, SetupError
@@ -47,8 +48,11 @@ def check_workloads(ground: Ground) -> Iterator[Check]:
             yield Check(name=f"workloads in {real}", ok=False, said=said, remedy=error.hint or LET_IN)
             return
     yield Check(name="workloads", ok=True, said="let in, pulled and ready")
-    yield _injection(ground, pods["foo"])
+    injected = _injection(ground, pods["foo"])
+    yield injected
     yield no_data_plane(ground, pods["legacy"])
+    if injected.ok and ground.profile.barrier == "istio-config-dump":
+        yield _proof_of_landing(ground, pods["foo"])
 
 
 def _injection(ground: Ground, pods: Pods) -> Check:
@@ -65,6 +69,19 @@ def _injection(ground: Ground, pods: Pods) -> Check:
     if real in ground.lent:
         remedy = f"label the namespace: kubectl label namespace {real} {labels.replace(', ', ' ')}"
     return Check(name="injection", ok=not bare, said=said, remedy=remedy)
+
+
+def _proof_of_landing(ground: Ground, pods: Pods) -> Check:
+    """Whether a sidecar tells its configuration, without which no case could ever be concluded."""
+    name, container = pods[0]["metadata"]["name"], ground.profile.sidecar_container
+    said, ok = "the sidecar's configuration can be read", True
+    try:
+        dump = pilot_agent(ground.kube, container)
+        dump(f"{ground.names.real('foo')}/{name}", time.monotonic() + ground.profile.deadlines.ready)
+    except ProbeError as error:
+        said, ok = f"the sidecar's configuration cannot be read: {error.message}", False
+    remedy = f"is {container} a sidecar of Istio? --profile names the mesh"
+    return Check(name="proof of landing", ok=ok, said=said, remedy=remedy)
 
 
 def _is_ambient(pod: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ def markdown_text(text: str) -> str:
 def summary_markdown(lines: Sequence[Line], fingerprint: str) -> str:
     header, cases, footer = lines[0], lines[1:-1], lines[-1]
     result = result_of(lines)
-    mesh = f"{header['implementation']['name']} {header['implementation']['version']}"
+    mesh = f"{header['implementation']['name']} {header['implementation']['version']}".strip()
     tested = f"{mesh}, profile {header['profile']['name']}, cluster {header['cluster']['kind']}"
     text = [
         f"### {SIGNS.get(result.tone, '❓')} AuthorizationPolicy on TCP: {result.word}",
@@ -53,7 +53,7 @@ def summary_markdown(lines: Sequence[Line], fingerprint: str) -> str:
         text += ["", "| case | what |", "|---|---|"]
         text += [
             f"| {markdown_text(case['id'])} | {case['status']}: "
-            f"{markdown_text(case['failure'] or '')} {markdown_text(case['reason'])[:300]} |"
+            f"{markdown_text(' '.join(filter(None, (case['failure'], case['reason']))))[:300]} |"
             for case in telling[:MOST]
         ]
         if len(telling) > MOST:

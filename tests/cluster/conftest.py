@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     for name in ("XDG_STATE_HOME", "KIND_KUBERNETES", "KIND_CONFIG", "KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
+    # What a run that is played dead leaves there goes with the test.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     one = StandIn(state=state, programs=programs, home=home)
     yield one
     assert one.unknown() == []

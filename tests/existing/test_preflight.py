@@ -23,6 +23,7 @@ from conformance.cluster.ownership import find_owned
 from conformance.errors import ConformanceError
 from conformance.preflight import Ground, canary, hindrance
 from conformance.preflight.canary import no_data_plane
+from conformance.profile import PROFILES
 from tests.existing.conftest import Stranger
 from tests.existing.test_ownership import nothing_is_left
 from tests.existing.test_roles import kubeconfig
@@ -32,14 +33,16 @@ LENT = {"foo": "pre-foo", "bar": "pre-bar", "legacy": "pre-legacy"}
 
 
 def told(options: Options) -> str:
-    """What a run says that cannot start; a run that starts fails the test."""
-    owner = Owner(Campaign(replace(options, cluster="existing"), run=new_run_id()), lambda _: None)
+    """What a run says that cannot start; a run that starts, or removes in vain, fails the test."""
+    lines: list[str] = []
+    owner = Owner(Campaign(replace(options, cluster="existing"), run=new_run_id()), lines.append)
     try:
         with pytest.raises(ConformanceError) as raised:
             owner.start()
         return str(raised.value)
     finally:
         owner.stop()
+        assert not [line for line in lines if line.startswith("not deleted")]
 
 
 @pytest.fixture
@@ -186,6 +189,16 @@ def test_mutual_tls_that_is_not_in_force(
     ), said
     assert "see `in place`" in said
     assert "\n" not in said
+
+
+def test_a_sidecar_that_is_not_istios(stranger: Stranger, options: Options, tmp_path: Path) -> None:
+    content = (PROFILES / "istio-sidecar.yaml").read_text()
+    (tmp_path / "mesh.yaml").write_text(content.replace("istio-system", "authz-system"))
+    said = told(replace(options, profile=str(tmp_path / "mesh.yaml")))
+    assert "preflight: proof of landing: the sidecar's configuration cannot be read: pilot-agent in" in said
+    assert "not found in $PATH (is istio-proxy a sidecar of Istio? --profile names the mesh)" in said
+    assert "\n" not in said
+    nothing_is_left(stranger)
 
 
 def test_a_quota_that_is_too_small(stranger: Stranger, options: Options) -> None:

@@ -72,12 +72,16 @@ def test_badge_and_conformance_report(tmp_path: Path, status: str, word: str, re
 
 def test_the_summary_lists_what_failed(tmp_path: Path) -> None:
     case = lines.case("g/b", "failed", failure="over-blocking", reason="a | b <b>")
-    folder = samples.write(tmp_path / "r", samples.record(lines.case("g/a"), case))
+    open_ = lines.case("g/c", "inconclusive", reason="nobody tells")
+    mesh = {"implementation": lines.header()["implementation"] | {"name": "A mesh", "version": ""}}
+    folder = samples.write(tmp_path / "r", samples.record(lines.case("g/a"), case, open_, **mesh))
     write_reports(folder)
     text = (folder / "summary.md").read_text()
     assert "not conformant" in text
+    assert " A mesh, profile " in text
+    assert "| g/c | inconclusive: nobody tells |" in text
     assert "| g/b | failed: over-blocking a \\| b &lt;b&gt; |" in text
-    assert "| core | failure | 1 | 1 | 0 | 0 | 0 | 0 |" in text
+    assert "| core | failure | 1 | 1 | 1 | 0 | 0 | 0 |" in text
 
 
 @pytest.mark.parametrize(
