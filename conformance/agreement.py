@@ -24,7 +24,7 @@ from conformance.reading import Problem
 from conformance.scenario import By, Change, ChangeKind, Document, DryRun, Expectation, Scenario, Step
 from conformance.topology import Ref, find_service
 
-__all__ = ["BEYOND", "JUDGED", "compare", "disagreements"]
+__all__ = ["BEYOND", "JUDGED", "compare", "disagreements", "merge_patch"]
 
 JUDGED = ("AuthorizationPolicy", "PeerAuthentication")
 # What these change is not in the oracle, so their scenarios are not foretold.
@@ -77,7 +77,7 @@ class _Walk:
                 if old is None:
                     yield "what is patched is not there"
                 else:
-                    yield from self._write([_merge(old, resolve(dict(change.patch or {})))], step)
+                    yield from self._write([merge_patch(old, resolve(dict(change.patch or {})))], step)
             case ChangeKind.DELETE:
                 for selector in change.documents:
                     self._stored.pop(self._key(self._scenario.document(selector)), None)
@@ -217,15 +217,15 @@ def _told(shadow: Shadow | None) -> str:
     return "allowed" if shadow.allowed else "denied"
 
 
-def _merge(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON merge patch."""
+def merge_patch(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON merge patch (RFC 7386) makes of an object."""
     merged = dict(old)
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, dict):
             below = merged.get(key)
-            merged[key] = _merge(below if isinstance(below, dict) else {}, value)
+            merged[key] = merge_patch(below if isinstance(below, dict) else {}, value)
         else:
             merged[key] = value
     return merged

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from conformance.absence import is_checked, judge_absence
 from conformance.act import Act, Body, run_function
+from conformance.agreement import disagreements
 from conformance.attributing import settle_attribution
 from conformance.authorizer import FEATURE, with_authorizer
 from conformance.campaign_options import Options, suite_version
@@ -29,6 +30,7 @@ from conformance.lines import case_line
 from conformance.locks import mesh_lock
 from conformance.preflight import hindrance
 from conformance.profile import ENFORCER_STATUS, Profile, find_profile, load_profile
+from conformance.reading import Problems
 from conformance.record import Line
 from conformance.rig import Rig
 from conformance.run import run_case
@@ -52,6 +54,8 @@ class Campaign:
         self.profile: Profile = profile_of(options, load_profile(find_profile(options.profile)))
         self.catalogue: Mapping[str, Requirement] = load_catalogue()
         scenarios, functions = load_scenarios(), load_functions()
+        # What is written down wrong would be blamed on the mesh.
+        Problems(found=disagreements(scenarios)).raise_any()
         self.known = self.profile.known_deviations
         if options.known is not None:
             self.known += load_known(options.known, self.profile.name)

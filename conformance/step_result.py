@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from conformance.agreement import merge_patch
 from conformance.barrier import Changes
 from conformance.cluster.kube import Answer, ObjectKey
 from conformance.verdict import Failure, Status, Verdict
@@ -87,16 +88,8 @@ def content_of(answer: Answer) -> Content | None:
 
 def is_what_was_sent(after: Content, sent: Mapping[str, Any], before: Content) -> bool:
     """Whether a changed object is what a write would have made of it: its document, or its merge patch."""
-    return after["spec"] in (sent.get("spec"), _merged(before["spec"], sent.get("spec")))
-
-
-def _merged(value: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, Mapping):
-        return patch
-    old = value if isinstance(value, Mapping) else {}
-    kept = {name: old[name] for name in old if name not in patch}
-    return kept | {name: _merged(old.get(name), new) for name, new in patch.items() if new is not None}
+    spec = {"spec": sent.get("spec")}
+    return after["spec"] in (spec["spec"], merge_patch({"spec": before["spec"]}, spec).get("spec"))
 
 
 def _value_at(value: Any, path: str) -> Any:

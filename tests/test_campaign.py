@@ -18,7 +18,7 @@ from conformance.pods import Pod
 from conformance.profile import find_profile, load_profile
 from conformance.record import exit_code
 from conformance.rig import Rig
-from conformance.scenario_reader import load_scenarios
+from conformance.scenario_reader import SCENARIOS, load_scenarios
 from conformance.topology import WORKLOADS, Ref
 from tests import lines
 
@@ -214,3 +214,17 @@ def test_ipv6_is_asked_where_the_pods_have_it(without: tuple[str, ...]) -> None:
     assert told[0]["status"] == "unsupported"
     assert told[0]["reason"] == "ipv6: 1 of 8 pods have no IPv6 address, sleep.legacy for one"
     assert exit_code(told, [six.id, four.id]) == 0
+
+
+def test_a_scenario_that_the_oracle_disagrees_with_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = next(one for one in load_scenarios() if one.id == "doc/02-allow-port-9000").file
+    text = (SCENARIOS / "doc" / shipped.name).read_text()
+    (tmp_path / "doc").mkdir()
+    wrong = tmp_path / "doc" / shipped.name
+    wrong.write_text(text.replace("[9001], outcome: rejected, by: none", "[9001], outcome: succeeded"))
+    read = load_scenarios(tmp_path)
+    monkeypatch.setattr("conformance.campaign.load_scenarios", lambda: read)
+    with pytest.raises(InputError, match=r"02-allow-port-9000.yaml:9: .*the oracle"):
+        Campaign(Options(), run="t")
