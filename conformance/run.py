@@ -103,14 +103,18 @@ def _controls(notes: Notes) -> dict[str, Any]:
 
 
 def _exposed(rig: Rig, hand: Hand) -> list[Verdict]:
-    """What the case's watches found. Where somebody else changed its policies a breach is not the mesh's."""
-    if all(verdict.failure is None for verdict in rig.exposed):
+    """What the case's watches found. Where somebody else changed its policies a breach is not the mesh's, nor
+    is what arrives of their last probes, whose answers nobody waited for."""
+    failed = any(verdict.failure for verdict in rig.exposed)
+    if not failed and not rig.watched:
         return list(rig.exposed)
     try:
         disturbed = hand.disturbed()
     except ConformanceError as error:
         disturbed = [error.message]
-    return [_disturbed(disturbed)] if disturbed else list(rig.exposed)
+    if disturbed:
+        rig.watched.clear()
+    return [_disturbed(disturbed)] if disturbed and failed else list(rig.exposed)
 
 
 def _disturbed(what: Sequence[str]) -> Verdict:

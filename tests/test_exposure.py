@@ -14,6 +14,7 @@ from conformance.exposure import begin_watch, delivered, end_watch
 from conformance.logbook import LogBook
 from conformance.probe.session import Request, Sighting, Watched
 from conformance.profile import find_profile, load_profile
+from conformance.run import _exposed
 from conformance.scenario import Expectation
 from conformance.sweep import Case, lanes
 from conformance.topology import Ref
@@ -128,3 +129,21 @@ def test_bytes_of_a_watch_in_a_backends_log_are_a_breach_though_its_client_saw_n
     text = f"port 9001 {prober.nonce}00000001"
     rig.logbook.reader("tcp-echo.foo")({"log": "connection", "port": 9001, "text": text, "bytes": 28})
     assert [verdict.failure for verdict in delivered(rig)] == [Failure.DELIVERED]
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "delivered only"])
+@pytest.mark.parametrize("by_others", [True, False], ids=["changed by others", "undisturbed"])
+def test_what_others_opened_is_no_breach_of_the_mesh(answered: bool, by_others: bool) -> None:
+    prober = Prober(Watched(sightings=(sighting("0", Kind.ANSWERED, received="hello"),) * answered, rounds=3))
+    rig, line = rig_with(prober), step()
+    begin_watch(rig, cases((9001, Outcome.REJECTED)), line, begun=0.0)
+    end_watch(rig)
+    rig.logbook.reader("tcp-echo.foo")(
+        {"log": "connection", "port": 9001, "text": rig.watched[0][1], "bytes": 9}
+    )
+    hand: Any = SimpleNamespace(disturbed=lambda: ["p was changed"] * by_others)
+    found = [*_exposed(rig, hand), *delivered(rig)]
+    if by_others:
+        assert [verdict.status for verdict in found] == [Status.INCONCLUSIVE] * answered
+    else:
+        assert Failure.DELIVERED in [verdict.failure for verdict in found]
