@@ -70,8 +70,8 @@ class ExecStream:
                 self._client.update(timeout=left)
             except (WebSocketException, OSError) as error:
                 raise ProbeError(f"{self.what}: the exec stream broke: {error}{self._said()}") from None
-            self._buffer += self._client.read_channel(STDOUT)
-            self._errors += self._client.read_channel(STDERR)
+            self._buffer += self._take(STDOUT)
+            self._errors += self._take(STDERR)
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode(errors="replace")
 
@@ -86,11 +86,11 @@ class ExecStream:
                 self._client.update(timeout=left)
             except (WebSocketException, OSError) as error:
                 raise ProbeError(f"{self.what}: the exec stream broke: {error}{self._said()}") from None
-            self._buffer += self._client.read_channel(STDOUT)
-            self._errors += self._client.read_channel(STDERR)
-        text, self._buffer = self._buffer + self._client.read_channel(STDOUT), b""
-        self._errors += self._client.read_channel(STDERR)
-        status = self._client.read_channel(STATUS)
+            self._buffer += self._take(STDOUT)
+            self._errors += self._take(STDERR)
+        text, self._buffer = self._buffer + self._take(STDOUT), b""
+        self._errors += self._take(STDERR)
+        status = self._take(STATUS)
         if b'"Success"' not in status:
             said = (self._errors.decode(errors="replace") + _message(status))[-400:].strip()
             raise ProbeError(f"{self.what}: {said or 'the stream ended without a status'}")
@@ -104,9 +104,17 @@ class ExecStream:
         except (WebSocketException, OSError):
             return  # gone already
 
+    def _take(self, channel: int) -> bytes:
+        """What has come on a channel. The client looks for more first, which on a stream that broke fails once
+        more; that is told by who waits."""
+        try:
+            return bytes(self._client.read_channel(channel))
+        except (WebSocketException, OSError):
+            return b""
+
     def _said(self) -> str:
-        self._errors += self._client.read_channel(STDERR)
-        status = self._client.read_channel(STATUS)
+        self._errors += self._take(STDERR)
+        status = self._take(STATUS)
         said = (self._errors.decode(errors="replace") + _message(status))[-400:].strip()
         return f": {said}" if said else ""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
+from websocket import WebSocketConnectionClosedException
 
 from conformance.cluster.exec import STATUS, STDERR, ExecStream
 from conformance.errors import ProbeError
@@ -43,3 +45,24 @@ def test_a_status_object_is_told_by_its_message(status: bytes, errors: bytes, sa
 def test_a_command_that_ended_while_lines_were_awaited_is_told_so_too() -> None:
     with pytest.raises(ProbeError, match=r'x in foo/a: the command ended: exec: "x": not found$'):
         ExecStream(Ended(NOT_FOUND), "x in foo/a").receive(time.monotonic() + 60)
+
+
+class Broken:
+    """A client whose connection is reset: whatever is asked of it fails."""
+
+    def is_open(self) -> bool:
+        return True
+
+    def update(self, timeout: float) -> None:
+        raise ConnectionResetError("reset by peer")
+
+    def read_channel(self, channel: int) -> bytes:
+        raise WebSocketConnectionClosedException("lost")
+
+
+@pytest.mark.parametrize("wait", [ExecStream.receive, ExecStream.poll, ExecStream.receive_all])
+def test_a_stream_that_breaks_is_told_once_though_it_fails_again(
+    wait: Callable[[ExecStream, float], object],
+) -> None:
+    with pytest.raises(ProbeError, match=r"x in foo/a: the exec stream broke: reset by peer$"):
+        wait(ExecStream(Broken(), "x in foo/a"), time.monotonic() + 60)
