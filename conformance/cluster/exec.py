@@ -105,8 +105,8 @@ class ExecStream:
             return  # gone already
 
     def _take(self, channel: int) -> bytes:
-        """What has come on a channel. The client looks for more first, which on a stream that broke fails once
-        more; that is told by who waits."""
+        """What has come on a channel. The client looks for more first, which on a stream that broke fails
+        once more; that is told by who waits."""
         try:
             return bytes(self._client.read_channel(channel))
         except (WebSocketException, OSError):
